@@ -1,0 +1,183 @@
+//! The notes of an image: one type per kind of kernel state, each declared once in the file that bears its name.
+//!
+//! From the declaration come the encoder, the decoder, what `ckpt show` prints, its JSON and the entry in
+//! `FORMAT.md`. To add a kind: a file here with its records, one row in the table below, and its three other homes
+//! (`dumper/src/collect`, `loader/src/rebuild`, `tests/cases`). A number, once released, is never given again.
+
+use crate::wire::{Reader, Schema, Wire, WireError};
+
+/// Set in the type of a note that a reader may skip when it does not know it.
+pub const ANCILLARY: u32 = 0x8000_0000;
+
+macro_rules! table {
+    ($($(#[doc = $doc:literal])* $number:literal $word:ident::$name:ident,)*) => {
+        /// One note of any kind.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+        #[serde(tag = "note", rename_all = "snake_case")]
+        #[cfg_attr(test, derive(proptest_derive::Arbitrary))]
+        #[allow(clippy::large_enum_variant, reason = "notes live in one list that is walked a few times")]
+        pub enum Note {
+            $($(#[doc = $doc])* $name($word::$name),)*
+        }
+
+        impl Note {
+            /// The number that stands in the note's header.
+            pub fn number(&self) -> u32 {
+                match self { $(Note::$name(_) => $number,)* }
+            }
+
+            /// The kind of kernel state it speaks of: the name of its file in every crate.
+            pub fn word(&self) -> &'static str {
+                match self { $(Note::$name(_) => stringify!($word),)* }
+            }
+
+            /// The name of its record.
+            pub fn name(&self) -> &'static str {
+                match self { $(Note::$name(_) => stringify!($name),)* }
+            }
+
+            /// The bytes that follow the note's header.
+            pub fn encode(&self) -> Vec<u8> {
+                let mut bytes = Vec::new();
+                match self { $(Note::$name(note) => note.put(&mut bytes),)* }
+                bytes
+            }
+
+            /// The note of type `number` whose description is `bytes`, or `None` for a number that this version does
+            /// not know.
+            pub fn decode(number: u32, bytes: &[u8]) -> Result<Option<Note>, WireError> {
+                let mut reader = Reader::new(bytes);
+                let note = match number {
+                    $($number => Note::$name(Wire::get(stringify!($name), &mut reader)?),)*
+                    _ => return Ok(None),
+                };
+                match reader.left() {
+                    0 => Ok(Some(note)),
+                    left => Err(WireError::Trailing { left }),
+                }
+            }
+        }
+
+        /// Every kind of note: number, word, documentation, schema; in the order of the table.
+        pub fn kinds() -> Vec<(u32, &'static str, &'static str, Schema)> {
+            vec![$(($number, stringify!($word), concat!($($doc,)*), $word::$name::schema()),)*]
+        }
+
+        $(impl From<$word::$name> for Note {
+            fn from(note: $word::$name) -> Note {
+                Note::$name(note)
+            }
+        })*
+
+        $(impl FromNote for $word::$name {
+            fn from_note(note: &Note) -> Option<&Self> {
+                match note { Note::$name(note) => Some(note), _ => None }
+            }
+        })*
+    };
+}
+
+/// A record that stands in the table: `notes.iter().filter_map(Pipe::from_note)` are the image's pipes.
+pub trait FromNote {
+    /// The record, if `note` is of this kind.
+    fn from_note(note: &Note) -> Option<&Self>;
+}
+
+pub mod credential;
+pub mod descriptor;
+pub mod file;
+pub mod filesystem;
+pub mod host;
+pub mod limit;
+pub mod lock;
+pub mod mapping;
+pub mod memfd;
+pub mod pipe;
+pub mod schedule;
+pub mod seccomp;
+pub mod signal;
+pub mod task;
+pub mod terminal;
+pub mod thread;
+pub mod timer;
+
+table! {
+    /// The machine and the moment of the checkpoint.
+    0x0001 host::Host,
+    /// A process: its place in the tree and what belongs to the whole thread group.
+    0x0010 task::Task,
+    /// A thread: registers and everything the kernel keeps for it alone.
+    0x0011 thread::Thread,
+    /// Floating-point and vector registers of a thread, where no standard note carries them.
+    0x0012 thread::ExtendedState,
+    /// How a thread is scheduled.
+    0x0013 schedule::Schedule,
+    /// Who a thread is for the kernel's permission checks.
+    0x0014 credential::Credential,
+    /// The resource limits of a process.
+    0x0015 limit::Limit,
+    /// The seccomp state of a thread.
+    0x0016 seccomp::Seccomp,
+    /// An address space: its layout and its mappings.
+    0x0020 mapping::Memory,
+    /// A file, or memory without a name, that mappings refer to.
+    0x0021 mapping::MappedObject,
+    /// Root, working directory and umask.
+    0x0030 filesystem::Filesystem,
+    /// What a process does with each signal.
+    0x0040 signal::SignalHandlers,
+    /// The signals that wait for a thread or a process.
+    0x0041 signal::PendingSignals,
+    /// The three interval timers of a process.
+    0x0050 timer::IntervalTimers,
+    /// A POSIX timer.
+    0x0051 timer::PosixTimer,
+    /// A table of descriptors.
+    0x0060 descriptor::DescriptorTable,
+    /// An open file description, of any kind: what all kinds have in common.
+    0x0061 descriptor::Description,
+    /// A description of a regular file, a directory, a device or a symbolic link.
+    0x0070 file::OpenFile,
+    /// A pipe or FIFO, with what is in it.
+    0x0071 pipe::Pipe,
+    /// A description of a memfd.
+    0x0072 memfd::OpenMemfd,
+    /// A description of a terminal.
+    0x0073 terminal::OpenTerminal,
+    /// A lock or lease on a file.
+    0x0080 lock::FileLock,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_note_survives_the_wire(note: Note) {
+            prop_assert_eq!(Note::decode(note.number(), &note.encode()), Ok(Some(note)));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(number in 0u32..0x100, bytes: Vec<u8>) {
+            let _ = Note::decode(number, &bytes);
+        }
+
+        #[test]
+        fn a_note_cut_short_is_refused(note: Note, cut in 1usize..64) {
+            let bytes = note.encode();
+            let left = bytes.len().saturating_sub(cut);
+            prop_assert!(Note::decode(note.number(), &bytes[..left]).is_err());
+        }
+    }
+
+    #[test]
+    fn no_number_stands_twice() {
+        let mut numbers: Vec<u32> = kinds().iter().map(|kind| kind.0).collect();
+        numbers.sort_unstable();
+        let count = numbers.len();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+    }
+}

@@ -1,0 +1,1 @@
+//! Makes a checkpoint from frozen processes.

@@ -1,0 +1,2 @@
+//! The `ckpt-dump` command.
+fn main() {}

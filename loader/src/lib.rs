@@ -1,0 +1,1 @@
+//! Resumes a checkpoint when it is executed.

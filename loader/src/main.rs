@@ -1,0 +1,2 @@
+//! The loader that `binfmt_misc` runs for a checkpoint.
+fn main() {}
