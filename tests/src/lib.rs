@@ -1,1 +1,35 @@
 //! What the end-to-end tests share.
+//!
+//! A case is a C program under `cases/<word>/` that says in its first lines what is to be done with it ([`spec`]). It
+//! becomes one test for every [`flavour`] in which it can be checkpointed and resumed; [`guest`] starts it and tells it
+//! to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of it
+//! is taken, and every [`difference`] that is not known and explained is a failure. [`machine`] knows what this machine
+//! lacks, and [`tools`] where the programs under test are.
+
+pub mod difference;
+pub mod flavour;
+pub mod guest;
+pub mod handler;
+pub mod image;
+pub mod machine;
+pub mod snapshot;
+pub mod spec;
+pub mod tools;
+
+/// Why a test failed, for the person who reads it.
+pub type Outcome<T> = Result<T, Stopped>;
+
+/// Why a test did not come to its end.
+#[derive(Debug)]
+pub enum Stopped {
+    /// It failed.
+    Failed(String),
+    /// This machine or its user lacks something.
+    Skipped(String),
+}
+
+impl<E: std::fmt::Display> From<E> for Stopped {
+    fn from(error: E) -> Stopped {
+        Stopped::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,247 @@
+//! The ways in which a case is checkpointed and goes on.
+
+use crate::difference::{Between, unexplained};
+use crate::guest::Guest;
+use crate::handler::Handler;
+use crate::machine;
+use crate::snapshot::{self, Snapshot};
+use crate::spec::{Expect, Spec};
+use crate::tools::{self, Tools, User};
+use crate::{Outcome, Stopped, image};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The name of the image in the folder of a test.
+const IMAGE: &str = "guest.ckpt";
+/// How long what the loader does after the first instruction of the guest may take (its last pages, its pager).
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// A way in which a case is checkpointed and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// The original is left running.
+    Running,
+    /// The original is killed; a copy with its pid goes on.
+    Killed,
+    /// The copy is checkpointed and killed too; a copy of the copy goes on.
+    Again,
+    /// The same as `Killed`, and the image is executed.
+    Exec,
+    /// The original and two copies with new pids go on at the same time.
+    Twice,
+    /// Nobody in particular makes the checkpoint and resumes it, with a new pid.
+    User,
+}
+
+impl Flavour {
+    /// All of them.
+    pub const ALL: [Flavour; 6] =
+        [Flavour::Running, Flavour::Killed, Flavour::Again, Flavour::Exec, Flavour::Twice, Flavour::User];
+
+    /// Its name in specs and in the names of tests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flavour::Running => "running",
+            Flavour::Killed => "killed",
+            Flavour::Again => "again",
+            Flavour::Exec => "exec",
+            Flavour::Twice => "twice",
+            Flavour::User => "user",
+        }
+    }
+
+    /// The flavour of this name.
+    pub fn named(name: &str) -> Option<Flavour> {
+        Flavour::ALL.into_iter().find(|flavour| flavour.name() == name)
+    }
+
+    /// Who runs guest, dumper and loader.
+    fn user(self) -> User {
+        if self == Flavour::User { User::Nobody } else { User::Own }
+    }
+
+    /// Whether a copy gets the pid of the original.
+    fn keeps_pid(self) -> bool {
+        matches!(self, Flavour::Killed | Flavour::Again | Flavour::Exec)
+    }
+}
+
+/// One case in one flavour.
+pub struct Trial<'a> {
+    /// What the case says of itself.
+    pub spec: &'a Spec,
+    /// How it goes on.
+    pub flavour: Flavour,
+    /// Its compiled program.
+    pub program: &'a Path,
+    /// The programs under test.
+    pub tools: &'a Tools,
+    /// The folder of this test, where the guest runs.
+    pub folder: PathBuf,
+}
+
+impl Trial<'_> {
+    /// Runs it to its end.
+    pub fn run(&self) -> Outcome<()> {
+        if self.flavour.keeps_pid() && !machine::has_capability(machine::CHECKPOINT_RESTORE) {
+            return Err(Stopped::Skipped("keeping a pid needs CAP_CHECKPOINT_RESTORE".to_owned()));
+        }
+        let guest = Guest::start(self.program, &self.spec.args, &self.folder, self.flavour.user())?;
+        let before = snapshot::take(guest.pid)?;
+        if let Expect::Refused(text) = &self.spec.expect {
+            return self.refused(guest, &before, text);
+        }
+        match self.flavour {
+            Flavour::Running => self.left_running(guest, &before),
+            Flavour::Killed | Flavour::Exec => {
+                let copy = self.killed_and_resumed(guest, &before)?;
+                copy.go("resumed")
+            }
+            Flavour::Again => {
+                let copy = self.killed_and_resumed(guest, &before)?;
+                let copy = self.killed_and_resumed(copy, &before)?;
+                copy.go("resumed")
+            }
+            Flavour::Twice => self.resumed_beside_the_original(guest, &before),
+            Flavour::User => {
+                self.dump(&guest, &["--kill"])?;
+                guest.was_killed()?;
+                self.resume(None, &before)?.go("resumed")
+            }
+        }
+    }
+
+    fn left_running(&self, guest: Guest, before: &Snapshot) -> Outcome<()> {
+        let checked = self.dumper(&guest, &["--check"])?;
+        if !checked.status.success() {
+            return Err(Stopped::Failed(format!("ckpt-dump --check: {} {}", checked.status, checked.error)));
+        }
+        if self.image().exists() {
+            return Err(Stopped::Failed("--check wrote an image".to_owned()));
+        }
+        self.dump(&guest, &[])?;
+        self.compare(before, guest.pid, Between::Dump)?;
+        image::check(&self.image(), &self.spec.show, &self.folder, self.tools)?;
+        guest.go("original")
+    }
+
+    fn killed_and_resumed(&self, guest: Guest, before: &Snapshot) -> Outcome<Guest> {
+        let pid = guest.pid;
+        // A resumed guest is dumped over the image that it came from.
+        self.dump(&guest, &["--kill"])?;
+        guest.was_killed()?;
+        self.resume(Some(pid), before)
+    }
+
+    fn resumed_beside_the_original(&self, guest: Guest, before: &Snapshot) -> Outcome<()> {
+        self.dump(&guest, &[])?;
+        let first = self.resume(None, before)?;
+        let second = self.resume(None, before)?;
+        second.go("second")?;
+        guest.go("original")?;
+        first.go("first")
+    }
+
+    fn refused(&self, guest: Guest, before: &Snapshot, text: &str) -> Outcome<()> {
+        for options in [&["--check"][..], &["-o", IMAGE][..]] {
+            let finished = self.dumper(&guest, options)?;
+            if finished.status.success() || finished.status.code().is_none() {
+                let status = finished.status;
+                return Err(Stopped::Failed(format!("ckpt-dump {options:?} should have refused: {status}")));
+            }
+            // `--check` reports what it finds as its output.
+            let said =
+                format!("{}{}", finished.error, if options == ["--check"] { &finished.output } else { "" });
+            if !said.contains(text) {
+                return Err(Stopped::Failed(format!("ckpt-dump {options:?} does not say `{text}`:\n{said}")));
+            }
+        }
+        let left: Vec<_> =
+            fs::read_dir(&self.folder)?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        if let Some(name) = left.iter().find(|name| name.to_string_lossy().contains(".ckpt")) {
+            return Err(Stopped::Failed(format!("{} was left behind", name.display())));
+        }
+        self.compare(before, guest.pid, Between::Dump)?;
+        guest.go("original")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.join(IMAGE)
+    }
+
+    fn dumper(&self, guest: &Guest, options: &[&str]) -> Outcome<tools::Finished> {
+        let mut command = Command::new(self.tools.program("ckpt-dump"));
+        command.arg(guest.pid.to_string()).args(options).args(&self.spec.dump);
+        tools::run(&mut command, &self.folder, "dump", self.flavour.user())
+    }
+
+    fn dump(&self, guest: &Guest, options: &[&str]) -> Outcome<()> {
+        let finished = self.dumper(guest, &[&["-o", IMAGE], options].concat())?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        Err(Stopped::Failed(format!("ckpt-dump {}: {}", finished.status, finished.error.trim())))
+    }
+
+    /// A copy that goes on as far as to where it waits, compared with the original; with process id `pid` or a new one.
+    fn resume(&self, pid: Option<u32>, before: &Snapshot) -> Outcome<Guest> {
+        // What an earlier copy made the loader say.
+        let _ = fs::remove_file(self.folder.join("restore.err"));
+        let (child, _handler) = self.loader(pid.is_some())?;
+        let supervisor = child.id();
+        let guest = Guest::adopt(child, pid.unwrap_or(supervisor), &self.folder)?;
+        let between = if pid.is_some() { Between::Resume } else { Between::Fresh };
+        self.compare(before, guest.pid, between)?;
+        if pid.is_some() {
+            let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
+            if children.trim() != guest.pid.to_string() {
+                return Err(Stopped::Failed(format!(
+                    "the supervisor has the children `{children}`, not {}",
+                    guest.pid
+                )));
+            }
+        }
+        Ok(guest)
+    }
+
+    fn loader(&self, keep: bool) -> Outcome<(Child, Option<Handler>)> {
+        let pid_option = ["--pid", if keep { "keep" } else { "fresh" }];
+        let (mut command, handler) = if self.flavour == Flavour::Exec {
+            (Command::new(self.image()), Some(Handler::register(&self.tools.program("ckpt-loader"))?))
+        } else {
+            let mut command = Command::new(self.tools.program("ckpt"));
+            command.arg("restore").arg(IMAGE);
+            (command, None)
+        };
+        command.args(pid_option).args(&self.spec.resume).current_dir(&self.folder).stdin(Stdio::null());
+        command
+            .stdout(tools::log(&self.folder, "restore.out")?)
+            .stderr(tools::log(&self.folder, "restore.err")?);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = tools::as_user(&mut command, self.flavour.user()).spawn()?;
+        Ok((child, handler))
+    }
+
+    /// Fails if `/proc` says something else of `pid` than before that nothing explains.
+    fn compare(&self, before: &Snapshot, pid: u32, between: Between) -> Outcome<()> {
+        let start = Instant::now();
+        loop {
+            let after = snapshot::take(pid)?;
+            let lines = unexplained(before, &after, between, &self.spec.may_differ);
+            if lines.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() > SETTLING {
+                let shown: Vec<&str> = lines.iter().take(40).map(String::as_str).collect();
+                return Err(Stopped::Failed(format!(
+                    "/proc/{pid} differs in {} places:\n    {}",
+                    lines.len(),
+                    shown.join("\n    ")
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

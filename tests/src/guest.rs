@@ -1,0 +1,174 @@
+//! A guest that runs: the other side of `cases/guest.h`.
+
+use crate::tools::{self, Tools, User};
+use crate::{Outcome, Stopped};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to build its state, or to do what it was told to.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running guest, or the supervisor of one. Dropping it ends both.
+#[derive(Debug)]
+pub struct Guest {
+    /// The process to look at.
+    pub pid: u32,
+    /// The process that ends as it does: itself, its parent, or its supervisor.
+    child: Child,
+    folder: PathBuf,
+    ended: bool,
+}
+
+impl Guest {
+    /// Starts `program` in `folder` and waits until its state stands.
+    pub fn start(program: &Path, args: &[String], folder: &Path, user: User) -> Outcome<Guest> {
+        let output = || tools::log(folder, "output");
+        let mut command = Command::new(program);
+        command.args(args).current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C");
+        command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).process_group(0);
+        let child = tools::as_user(&mut command, user).spawn()?;
+        let mut guest = Guest { pid: child.id(), child, folder: folder.to_owned(), ended: false };
+        let ready = guest.wait_for_file("ready")?;
+        guest.pid = ready.parse()?;
+        Ok(guest)
+    }
+
+    /// Takes `child` for a guest that is, or becomes, process `pid`, and waits until it answers.
+    pub fn adopt(child: Child, pid: u32, folder: &Path) -> Outcome<Guest> {
+        let mut guest = Guest { pid, child, folder: folder.to_owned(), ended: false };
+        let answer = format!("alive.{pid}");
+        // The one before may have had the same pid.
+        let _ = fs::remove_file(folder.join(&answer));
+        guest.put(&format!("probe.{pid}"), "")?;
+        guest.wait_for_file(&answer)?;
+        Ok(guest)
+    }
+
+    /// Tells the guest to go on, and who it is; then it must check itself and end well.
+    pub fn go(mut self, who: &str) -> Outcome<()> {
+        self.put(&format!("go.{}", self.pid), who)?;
+        let status = tools::wait(&mut self.child, PATIENCE)?
+            .ok_or_else(|| format!("{who} did not end within {} s", PATIENCE.as_secs()))?;
+        self.ended = true;
+        fs::remove_file(self.folder.join(format!("go.{}", self.pid)))?;
+        let result = fs::read_to_string(self.folder.join(format!("result.{who}")));
+        let result = result.unwrap_or_else(|_| "no result".to_owned());
+        let checks = result.strip_prefix("ok ").and_then(|number| number.parse::<u32>().ok());
+        if !status.success() || checks.is_none_or(|count| count == 0) {
+            return Err(Stopped::Failed(format!("{who}: {result}; {status}{}", self.said())));
+        }
+        self.is_gone()
+    }
+
+    /// After it was killed: takes its end and waits until the pid is free.
+    pub fn was_killed(mut self) -> Outcome<()> {
+        let status =
+            tools::wait(&mut self.child, PATIENCE)?.ok_or("it still lives, and should have been killed")?;
+        self.ended = true;
+        if status.success() {
+            return Err(Stopped::Failed(format!("it ended by itself and should have been killed: {status}")));
+        }
+        self.is_gone()
+    }
+
+    fn is_gone(&self) -> Outcome<()> {
+        let start = Instant::now();
+        let place = format!("/proc/{}", self.pid);
+        while Path::new(&place).exists() {
+            if start.elapsed() > PATIENCE {
+                return Err(Stopped::Failed(format!("process {} is still there", self.pid)));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Writes a file that appears whole.
+    fn put(&self, name: &str, text: &str) -> Outcome<()> {
+        let aside = self.folder.join(format!(".{name}"));
+        fs::write(&aside, text)?;
+        fs::rename(aside, self.folder.join(name))?;
+        Ok(())
+    }
+
+    fn wait_for_file(&mut self, name: &str) -> Outcome<String> {
+        let start = Instant::now();
+        loop {
+            if let Ok(text) = fs::read_to_string(self.folder.join(name)) {
+                return Ok(text);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                self.ended = true;
+                return Err(self.ended_early(&status.to_string()));
+            }
+            if start.elapsed() > PATIENCE {
+                let state = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+                let state: Vec<&str> = state.lines().filter(|line| line.starts_with("State")).collect();
+                return Err(Stopped::Failed(format!(
+                    "no file `{name}` after {} s; {state:?}{}",
+                    PATIENCE.as_secs(),
+                    self.said()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn ended_early(&self, status: &str) -> Stopped {
+        let result = fs::read_to_string(self.folder.join("result.setup")).unwrap_or_default();
+        match result.strip_prefix("skipped ") {
+            Some(reason) => Stopped::Skipped(reason.to_owned()),
+            None => Stopped::Failed(format!("it ended early: {result} {status}{}", self.said())),
+        }
+    }
+
+    /// What guest and loader printed.
+    fn said(&self) -> String {
+        ["output", "restore.err"]
+            .iter()
+            .filter_map(|name| {
+                fs::read_to_string(self.folder.join(name)).ok().filter(|text| !text.is_empty())
+            })
+            .map(|text| format!("\n    {}", text.trim_end().replace('\n', "\n    ")))
+            .collect()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Ok(pid) = i32::try_from(self.pid) {
+            // It may be gone already.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The compiled program of a case.
+pub fn compile(source: &Path, tools: &Tools) -> Outcome<PathBuf> {
+    let word = source.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let name = source.file_stem().unwrap_or_default().to_string_lossy();
+    // A folder of its own, so that the process has the name of the case.
+    let folder = tools.program(&word);
+    fs::create_dir_all(&folder)?;
+    let program = folder.join(&*name);
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "gcc".into());
+    let output = Command::new(compiler)
+        .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .args([&program, source])
+        .output()?;
+    if output.status.success() {
+        return Ok(program);
+    }
+    Err(Stopped::Failed(format!("it does not compile:\n{}", String::from_utf8_lossy(&output.stderr))))
+}

@@ -1,0 +1,312 @@
+//! What `/proc` says of a process, as a flat map from names to values, so that two moments can be compared.
+//!
+//! Numbers that the kernel draws at random (inodes of pipes and of memory without a name) are replaced by letters in the
+//! order in which they appear: which descriptors share a pipe still shows. Ids of the process and its threads stand
+//! only under `pid` and `task/N/tid`; where another field repeats one it says `self` or `thread N`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Names and values.
+pub type Snapshot = BTreeMap<String, String>;
+
+/// Names of the fields of `/proc/PID/stat` from the third on (proc_pid_stat(5)).
+const STAT: [&str; 50] = [
+    "state",
+    "ppid",
+    "pgrp",
+    "session",
+    "tty_nr",
+    "tpgid",
+    "flags",
+    "minflt",
+    "cminflt",
+    "majflt",
+    "cmajflt",
+    "utime",
+    "stime",
+    "cutime",
+    "cstime",
+    "priority",
+    "nice",
+    "num_threads",
+    "itrealvalue",
+    "starttime",
+    "vsize",
+    "rss",
+    "rsslim",
+    "startcode",
+    "endcode",
+    "startstack",
+    "kstkesp",
+    "kstkeip",
+    "signal",
+    "blocked",
+    "sigignore",
+    "sigcatch",
+    "wchan",
+    "nswap",
+    "cnswap",
+    "exit_signal",
+    "processor",
+    "rt_priority",
+    "policy",
+    "delayacct_blkio_ticks",
+    "guest_time",
+    "cguest_time",
+    "start_data",
+    "end_data",
+    "start_brk",
+    "arg_start",
+    "arg_end",
+    "env_start",
+    "env_end",
+    "exit_code",
+];
+/// Files that are compared as they are.
+const WHOLE: [&str; 16] = [
+    "autogroup",
+    "cgroup",
+    "cmdline",
+    "coredump_filter",
+    "cpuset",
+    "environ",
+    "gid_map",
+    "loginuid",
+    "oom_score_adj",
+    "personality",
+    "projid_map",
+    "sessionid",
+    "setgroups",
+    "timens_offsets",
+    "timers",
+    "uid_map",
+];
+const LINKS: [&str; 3] = ["cwd", "exe", "root"];
+/// The per-mapping lines of smaps that describe the mapping or what is present of it.
+const SMAPS: [&str; 8] = [
+    "VmFlags",
+    "KernelPageSize",
+    "MMUPageSize",
+    "ProtectionKey",
+    "Anonymous",
+    "Locked",
+    "Private_Hugetlb",
+    "Shared_Hugetlb",
+];
+
+/// Takes a snapshot of process `pid`.
+pub fn take(pid: u32) -> io::Result<Snapshot> {
+    let mut reader =
+        Taker { root: PathBuf::from(format!("/proc/{pid}")), found: Snapshot::new(), roles: BTreeMap::new() };
+    reader.put("pid", pid.to_string());
+    reader.threads(pid)?;
+    reader.memory()?;
+    reader.descriptors()?;
+    for name in WHOLE {
+        // Which of them exist depends on how the kernel was built.
+        if let Ok(bytes) = fs::read(reader.root.join(name)) {
+            let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+            let text = reader.without_ids(text.trim_end());
+            reader.put(name, text);
+        }
+    }
+    for name in LINKS {
+        let target = link(&reader.root.join(name))?;
+        reader.put(name, target);
+    }
+    for name in listed(&reader.root.join("ns"))? {
+        let target = link(&reader.root.join("ns").join(&name))?;
+        reader.put(&format!("ns/{name}"), target);
+    }
+    let auxv: Vec<String> =
+        fs::read(reader.root.join("auxv"))?.iter().map(|byte| format!("{byte:02x}")).collect();
+    reader.put("auxv", auxv.concat());
+    let limits = fs::read_to_string(reader.root.join("limits"))?;
+    for line in limits.lines().skip(1) {
+        if let Some((name, rest)) = line.split_at_checked(26) {
+            let words: Vec<&str> = rest.split_whitespace().collect();
+            reader.put(&format!("limits/{}", name.trim()), words.join(" "));
+        }
+    }
+    Ok(reader.found)
+}
+
+struct Taker {
+    root: PathBuf,
+    found: Snapshot,
+    /// What to say instead of an id.
+    roles: BTreeMap<String, String>,
+}
+
+impl Taker {
+    fn put(&mut self, name: &str, value: impl Into<String>) {
+        self.found.insert(name.to_owned(), value.into());
+    }
+
+    /// `text` with every word that is one of the process's ids replaced by its role.
+    fn without_ids(&self, text: &str) -> String {
+        let replaced = |word: &str| self.roles.get(word).cloned().unwrap_or_else(|| word.to_owned());
+        text.lines()
+            .map(|line| line.split(' ').map(replaced).collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn threads(&mut self, pid: u32) -> io::Result<()> {
+        let mut tids: Vec<u32> =
+            listed(&self.root.join("task"))?.iter().filter_map(|name| name.parse().ok()).collect();
+        tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
+        for (index, tid) in tids.iter().enumerate() {
+            let role = if *tid == pid { "self".to_owned() } else { format!("thread {index}") };
+            self.roles.insert(tid.to_string(), role);
+        }
+        for (index, tid) in tids.iter().enumerate() {
+            let folder = self.root.join("task").join(tid.to_string());
+            self.put(&format!("task/{index}/tid"), tid.to_string());
+            self.status(&folder, index)?;
+            self.stat(&folder, index)?;
+            let children = fs::read_to_string(folder.join("children")).unwrap_or_default();
+            self.put(&format!("task/{index}/children"), children.trim());
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, folder: &Path, index: usize) -> io::Result<()> {
+        for line in fs::read_to_string(folder.join("status"))?.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let words: Vec<String> = value.split_whitespace().map(|word| self.without_ids(word)).collect();
+            // The ids of users and groups may happen to be the number of the process.
+            let value = match name {
+                "Uid" | "Gid" | "Groups" => value.split_whitespace().collect::<Vec<_>>().join(" "),
+                "State" => awake(value.trim()).to_owned(),
+                _ => words.join(" "),
+            };
+            self.put(&format!("task/{index}/status/{name}"), value);
+        }
+        Ok(())
+    }
+
+    fn stat(&mut self, folder: &Path, index: usize) -> io::Result<()> {
+        let text = fs::read_to_string(folder.join("stat"))?;
+        let (head, tail) = text.rsplit_once(')').unwrap_or_default();
+        let name = head.split_once('(').unwrap_or_default().1;
+        self.put(&format!("task/{index}/stat/comm"), name);
+        for (name, value) in STAT.iter().zip(tail.split_whitespace()) {
+            let value = match *name {
+                "state" => awake(value).to_owned(),
+                "pgrp" | "session" | "tpgid" => self.without_ids(value),
+                _ => value.to_owned(),
+            };
+            self.put(&format!("task/{index}/stat/{name}"), value);
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self) -> io::Result<()> {
+        let mut letters = Letters::default();
+        let mut range = String::new();
+        for line in fs::read_to_string(self.root.join("smaps"))?.lines() {
+            if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) {
+                if SMAPS.contains(&name) {
+                    let words: Vec<&str> = value.split_whitespace().collect();
+                    self.put(&format!("smaps/{range}/{name}"), words.join(" "));
+                }
+                continue;
+            }
+            let mut words = line.split_whitespace();
+            range = words.next().unwrap_or_default().to_owned();
+            let mut rest: Vec<String> = words.map(str::to_owned).collect();
+            let path = rest.get(4..).unwrap_or_default().join(" ");
+            if let Some(inode) = rest.get_mut(3).filter(|_| nameless(&path)) {
+                *inode = letters.of(inode);
+            }
+            self.put(&format!("maps/{range}"), rest.join(" "));
+        }
+        Ok(())
+    }
+
+    fn descriptors(&mut self) -> io::Result<()> {
+        let mut letters = Letters::default();
+        for number in listed(&self.root.join("fd"))? {
+            let target = link(&self.root.join("fd").join(&number))?;
+            let inode_has_no_name = nameless(&target);
+            let shown = match target.strip_prefix("pipe:[").and_then(|rest| rest.strip_suffix(']')) {
+                Some(inode) => format!("pipe:[{}]", letters.of(inode)),
+                None => target,
+            };
+            self.put(&format!("fd/{number}/link"), shown);
+            let info = fs::read_to_string(self.root.join("fdinfo").join(&number))?;
+            for (index, line) in info.lines().enumerate() {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                let value = match name {
+                    "ino" if inode_has_no_name => letters.of(value.trim()),
+                    _ => self.without_ids(&value.split_whitespace().collect::<Vec<_>>().join(" ")),
+                };
+                // A file may have several locks.
+                let name = if name == "lock" { format!("lock.{index}") } else { name.to_owned() };
+                self.put(&format!("fd/{number}/{name}"), value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the inode of `path` is one that the kernel drew when the object was made.
+fn nameless(path: &str) -> bool {
+    path.starts_with("pipe:[") || path.starts_with("anon_inode:") || path.ends_with(" (deleted)")
+}
+
+/// Whether a task runs or sleeps at this very moment says nothing; that it is stopped or dead does.
+fn awake(state: &str) -> &str {
+    match state.chars().next() {
+        Some('R' | 'S' | 'D' | 'I') => "awake",
+        _ => state,
+    }
+}
+
+#[derive(Default)]
+struct Letters(BTreeMap<String, String>);
+
+impl Letters {
+    fn of(&mut self, number: &str) -> String {
+        let next = format!("#{}", self.0.len() + 1);
+        self.0.entry(number.to_owned()).or_insert(next).clone()
+    }
+}
+
+fn link(path: &Path) -> io::Result<String> {
+    Ok(fs::read_link(path)?.to_string_lossy().into_owned())
+}
+
+/// The names in a folder, numbers by their value.
+fn listed(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.insert((name.parse::<u64>().unwrap_or(0), name));
+    }
+    Ok(names.into_iter().map(|(_, name)| name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_like_itself() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let (one, two) = (take(child.id()), take(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let one = one.unwrap();
+        assert_eq!(one, two.unwrap());
+        assert_eq!(one["task/0/stat/comm"], "sleep");
+        assert_eq!(one["task/0/status/Tgid"], "self");
+        assert!(one.keys().any(|key| key.starts_with("smaps/") && key.ends_with("/VmFlags")));
+        assert!(one["limits/Max open files"].ends_with("files"));
+    }
+}

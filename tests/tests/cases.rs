@@ -1,0 +1,121 @@
+//! Every case under `cases/`, in every flavour that applies: `cargo test -p ckpt-tests --test cases -- NAME`.
+//!
+//! The programs under test are built first, in the same profile; `CKPT_BIN_DIR` names a folder that has them already.
+//! What a failed test leaves behind stays in a folder that is named at the end.
+
+use ckpt_tests::flavour::{Flavour, Trial};
+use ckpt_tests::spec::{self, Expect, Spec};
+use ckpt_tests::tools::Tools;
+use ckpt_tests::{Stopped, guest, machine};
+use libtest_mimic::{Arguments, Completion, Failed};
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+
+/// A case, compiled when the first of its tests runs.
+struct Case {
+    source: PathBuf,
+    name: String,
+    spec: Spec,
+    program: OnceLock<Result<PathBuf, String>>,
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments = Arguments::from_args();
+    let cases = find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"))?;
+    if arguments.list {
+        let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), None)).collect();
+        return Ok(libtest_mimic::run(&arguments, trials).exit_code());
+    }
+    let tools = Arc::new(Tools::gather(&built()?)?);
+    let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), Some(&tools))).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed() {
+        println!("what they left: {}", tools.program("..").canonicalize()?.display());
+    } else {
+        tools.remove();
+    }
+    Ok(conclusion.exit_code())
+}
+
+/// Every `<word>/<name>.c` under `root`.
+fn find(root: &Path) -> Result<Vec<Case>, Box<dyn Error>> {
+    let mut cases = Vec::new();
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
+            let source = file?.path();
+            if source.extension().is_none_or(|extension| extension != "c") {
+                continue;
+            }
+            let word = folder.file_name().to_string_lossy().into_owned();
+            let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+            let name = format!("{word}::{stem}");
+            let spec = spec::parse(&fs::read_to_string(&source)?)
+                .map_err(|error| format!("{}: {error}", source.display()))?;
+            cases.push(Case { name, source, spec, program: OnceLock::new() });
+        }
+    }
+    cases.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok(cases)
+}
+
+fn trials(case: &Arc<Case>, tools: Option<&Arc<Tools>>) -> Vec<libtest_mimic::Trial> {
+    let flavours = match (&case.spec.expect, case.spec.flavours.as_slice()) {
+        // Nothing becomes of it but the original.
+        (Expect::Refused(_), []) => &[Flavour::Running],
+        (_, []) => Flavour::ALL.as_slice(),
+        (_, chosen) => chosen,
+    };
+    let trial = |flavour: &Flavour| {
+        let (case, tools, flavour) = (case.clone(), tools.cloned(), *flavour);
+        let name = format!("{}::{}", case.name, flavour.name());
+        libtest_mimic::Trial::ignorable_test(name, move || {
+            let tools = tools.ok_or("it was only to be listed")?;
+            match run(&case, flavour, &tools) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
+                Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
+            }
+        })
+    };
+    flavours.iter().map(trial).collect()
+}
+
+fn run(case: &Case, flavour: Flavour, tools: &Tools) -> Result<(), Stopped> {
+    if let Some(lack) = case.spec.needs.iter().find_map(machine::lacks) {
+        return Err(Stopped::Skipped(lack));
+    }
+    let compile = || guest::compile(&case.source, tools).map_err(|error| format!("{error:?}"));
+    let program =
+        case.program.get_or_init(compile).as_ref().map_err(|error| Stopped::Failed(error.clone()))?;
+    let folder = tools.folder(&format!("{}::{}", case.name, flavour.name()))?;
+    let outcome = Trial { spec: &case.spec, flavour, program, tools, folder: folder.clone() }.run();
+    if outcome.is_ok() {
+        fs::remove_dir_all(folder)?;
+    }
+    outcome
+}
+
+/// Builds the programs under test as this test was built, and says where they are.
+fn built() -> Result<PathBuf, Box<dyn Error>> {
+    if let Some(folder) = std::env::var_os("CKPT_BIN_DIR") {
+        return Ok(folder.into());
+    }
+    let own = std::env::current_exe()?;
+    let folder = own.ancestors().nth(2).ok_or("the test is in no folder of a build")?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--bins", "-p", "ckpt-binfmt", "-p", "ckpt-dumper", "-p", "ckpt-loader"]);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    if !build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?.success() {
+        return Err("the programs under test do not build".into());
+    }
+    Ok(folder.to_owned())
+}
