@@ -105,7 +105,8 @@ fn place(offset: u64, segment: &Segment) -> Option<u64> {
     if placed >= offset { Some(placed) } else { placed.checked_add(HUGE_PAGE_BYTES) }
 }
 
-fn tail(digests: &[u64]) -> Vec<u8> {
+/// The last note, given the digest of every segment in order.
+pub(super) fn tail(digests: &[u64]) -> Vec<u8> {
     let mut note = Digests { segments: digests.to_vec(), digest: 0 };
     let mut bytes = Vec::new();
     note.segments.put(&mut bytes);

@@ -8,9 +8,12 @@
 //! an image can be written to a pipe and planned from its head. Everything before the seal, the last note of the
 //! metadata, is covered by the digest in it. The digests of the segments stand last; a file without them is cut short.
 
+mod elf;
 mod layout;
 mod read;
+mod verify;
 
+use layout::tail;
 pub use layout::{Layout, LayoutError};
 pub use read::{Image, ImageError};
 

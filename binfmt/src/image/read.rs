@@ -1,26 +1,22 @@
 //! Opening an image that may be anything: every number in it is a stranger's word until it was compared with the file.
+//!
+//! The seal is checked first, in pieces, before anything is allocated whose size the file tells.
 
-use super::{
-    DIGESTS, Digests, MARK, OWNER, Owner, PT_CKPT_MEMORY, PT_CKPT_OBJECT, ROOT_MEMORY, SEAL, Seal, Segment,
-    StandardNote, VERSION,
-};
-use crate::digest::digest;
+use super::elf::Frame;
+use super::{DIGESTS, Digests, OWNER, Owner, SEAL, Seal, Segment, StandardNote, VERSION, put_note, tail};
+use crate::digest::{EMPTY, combine, digest};
 use crate::note::{ANCILLARY, FromNote, Note};
-use crate::wire::{Reader, Wire, WireError};
+use crate::wire::{Reader, Wire};
 use byteorder::{ByteOrder, LittleEndian};
-use goblin::elf::program_header::{PT_LOAD, PT_NOTE};
-use goblin::elf64::header::{ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_CORE, Header};
-use goblin::elf64::program_header::ProgramHeader;
-use goblin::elf64::section_header::SectionHeader;
-use scroll::Pread;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use thiserror::Error;
 
-const PN_XNUM: u64 = 0xffff;
-/// More metadata than this is no checkpoint: 64 Ki threads with full AVX-512 and AMX state and a million mappings fit.
-const METADATA_MAX_BYTES: u64 = 4 << 30;
+/// Length of the seal: header, owner, digest.
+const SEAL_BYTES: u64 = 28;
+/// How much is read at once where a part of the file is only digested: it stays in the processor's cache.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// Why a file cannot be used as a checkpoint. Offsets are those of the file.
 #[derive(Debug, Error)]
@@ -89,32 +85,26 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens `file` and checks it up to the contents of its segments: mark, version, length, seal, every note.
+    /// Opens `file` and checks it up to the contents of its segments: mark, version, seal, length, every note.
     pub fn open(file: File) -> Result<Image, ImageError> {
-        let has = file.metadata().map_err(|error| ImageError::Io { offset: 0, error })?.len();
-        let header = elf_header(&file, has)?;
-        let table = program_headers(&file, &header, has)?;
-        let (Some(metadata), Some(tail)) = (table.first(), table.last()) else {
-            return Err(damaged(32, "there are no program headers"));
-        };
-        if metadata.p_type != PT_NOTE || tail.p_type != PT_NOTE || table.len() < 2 {
-            return Err(damaged(header.e_phoff, "the first and last program headers are not notes"));
+        let status = file.metadata().map_err(|error| ImageError::Io { offset: 0, error })?;
+        if !status.is_file() {
+            return Err(ImageError::Foreign("it is not a regular file"));
         }
-        let needs = tail.p_offset.saturating_add(tail.p_filesz);
-        if has < needs {
-            return Err(ImageError::Truncated { has, needs });
+        let has = status.len();
+        let frame = Frame::read(&file, has)?;
+        let seal_offset = check_seal(&file, &frame)?;
+        let head = read(&file, 0, frame.notes_end)?;
+        let tail_bytes = |segments| tail(&vec![0; segments]).len() as u64;
+        let (segments, tail_offset, total_bytes) = frame.segments(&head, tail_bytes)?;
+        if has < total_bytes {
+            return Err(ImageError::Truncated { has, needs: total_bytes });
         }
-        let metadata_end = metadata.p_offset.saturating_add(metadata.p_filesz);
-        if metadata_end > needs || metadata.p_filesz > METADATA_MAX_BYTES {
-            return Err(damaged(header.e_phoff, "the metadata lie outside of the file"));
+        if has > total_bytes {
+            return Err(damaged(total_bytes, format!("{} bytes follow its end", has - total_bytes)));
         }
-        let head = read(&file, 0, metadata_end)?;
-        let (standard, notes) = parse_metadata(&head, metadata.p_offset)?;
-        let middle = table.get(1..table.len() - 1).unwrap_or_default();
-        let segments =
-            middle.iter().map(|entry| segment(entry, metadata_end, tail.p_offset)).collect::<Result<_, _>>();
-        let segments = segments.map_err(|what| damaged(header.e_phoff, what))?;
-        Ok(Image { file, notes, standard, segments, tail_offset: tail.p_offset, total_bytes: needs })
+        let (standard, notes) = parse_notes(&head, frame.notes_offset, seal_offset)?;
+        Ok(Image { file, notes, standard, segments, tail_offset, total_bytes })
     }
 
     /// All notes of one kind, in the order of the file.
@@ -138,39 +128,29 @@ impl Image {
     /// The digest that every segment must have, in the order of [`Image::segments`].
     pub fn digests(&self) -> Result<Vec<u64>, ImageError> {
         let bytes = read(&self.file, self.tail_offset, self.total_bytes - self.tail_offset)?;
-        let broken = || damaged(self.tail_offset, "the digests are not there");
-        let mut notes = split_notes(&bytes, self.tail_offset)?.into_iter();
-        let note = notes.next().ok_or_else(broken)?;
+        let broken = || damaged(self.tail_offset, "the digests of the segments are not what was written");
+        let note = split_notes(&bytes, self.tail_offset)?.into_iter().next().ok_or_else(broken)?;
         if note.owner != OWNER || note.number != DIGESTS {
             return Err(broken());
         }
-        let mut reader = Reader::new(note.bytes);
-        let digests = Digests::get("Digests", &mut reader)
-            .map_err(|error| damaged(self.tail_offset, error.to_string()))?;
-        let covered = note.bytes.get(..note.bytes.len().saturating_sub(8)).unwrap_or_default();
-        if reader.left() != 0
-            || digest(covered) != digests.digest
-            || digests.segments.len() != self.segments.len()
-        {
-            return Err(damaged(self.tail_offset, "the digests do not match their own"));
+        let digests = Digests::get("Digests", &mut Reader::new(note.bytes)).map_err(|_| broken())?;
+        // Written again it must be the same, to the last byte of padding: so its own digest is checked too.
+        if digests.segments.len() != self.segments.len() || tail(&digests.segments) != bytes {
+            return Err(broken());
         }
         Ok(digests.segments)
     }
 
-    /// Reads a whole segment and compares it with `expected`, its digest from [`Image::digests`].
-    pub fn check_segment(&self, index: usize, expected: u64) -> Result<(), ImageError> {
-        const PIECE_BYTES: u64 = 4 << 20;
-        let Some((segment, offset)) = self.segments.get(index) else { return Ok(()) };
-        let (mut at, mut found) = (0, crate::digest::EMPTY);
-        while at < segment.len_bytes {
-            let piece = read(&self.file, offset + at, PIECE_BYTES.min(segment.len_bytes - at))?;
-            found = crate::digest::combine(found, digest(&piece), piece.len() as u64);
-            at += piece.len() as u64;
+    /// At most `len_bytes` of the memory or object of `owner` from `start` on, as far as one segment holds them.
+    pub fn stored(&self, owner: Owner, start: u64, len_bytes: u64) -> Result<Vec<u8>, ImageError> {
+        let inside = |segment: &Segment| segment.start <= start && start - segment.start < segment.len_bytes;
+        match self.segments_of(owner).find(|(segment, _)| inside(segment)) {
+            Some((segment, offset)) => {
+                let skipped = start - segment.start;
+                read(&self.file, offset + skipped, len_bytes.min(segment.len_bytes - skipped))
+            }
+            None => Ok(Vec::new()),
         }
-        if found == expected {
-            return Ok(());
-        }
-        Err(damaged(*offset, segment_mismatch(segment)))
     }
 }
 
@@ -183,92 +163,60 @@ pub(crate) fn segment_mismatch(segment: &Segment) -> String {
     format!("the {whose} is not what was written there")
 }
 
-fn damaged(offset: u64, what: impl Into<String>) -> ImageError {
+pub(super) fn damaged(offset: u64, what: impl Into<String>) -> ImageError {
     ImageError::Damaged { offset, what: what.into() }
 }
 
-fn read(file: &File, offset: u64, len_bytes: u64) -> Result<Vec<u8>, ImageError> {
-    let len = usize::try_from(len_bytes).map_err(|_| damaged(offset, "a length is beyond all memory"))?;
-    let mut bytes = vec![0; len];
+/// Reads `len_bytes` at `offset`. Memory that is not to be had is an error of the image, not the end of the program.
+pub(super) fn read(file: &File, offset: u64, len_bytes: u64) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::new();
+    let len = usize::try_from(len_bytes).ok().filter(|len| bytes.try_reserve_exact(*len).is_ok());
+    let len =
+        len.ok_or_else(|| damaged(offset, format!("there is no memory for {len_bytes} bytes of it")))?;
+    bytes.resize(len, 0);
     file.read_exact_at(&mut bytes, offset).map_err(|error| ImageError::Io { offset, error })?;
     Ok(bytes)
 }
 
-fn elf_header(file: &File, has: u64) -> Result<Header, ImageError> {
-    if has < size_of::<Header>() as u64 {
-        return Err(ImageError::Foreign("it is shorter than an ELF header"));
+/// The digest of `len_bytes` at `offset`, read in pieces into `buffer`.
+pub(super) fn digest_of(
+    file: &File,
+    offset: u64,
+    len_bytes: u64,
+    buffer: &mut [u8],
+) -> Result<u64, ImageError> {
+    let (mut at, mut found) = (0, EMPTY);
+    while at < len_bytes {
+        let left = usize::try_from(len_bytes - at).unwrap_or(usize::MAX);
+        let len = left.min(buffer.len());
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        file.read_exact_at(piece, offset + at)
+            .map_err(|error| ImageError::Io { offset: offset + at, error })?;
+        found = combine(found, digest(piece), piece.len() as u64);
+        at += len as u64;
     }
-    let bytes = read(file, 0, size_of::<Header>() as u64)?;
-    let header: Header =
-        bytes.pread_with(0, scroll::LE).map_err(|_| ImageError::Foreign("it has no ELF header"))?;
-    let ident = &header.e_ident;
-    if !ident.starts_with(ELFMAG) {
-        return Err(ImageError::Foreign("it is not an ELF file"));
-    }
-    if ident.get(9..13) != Some(&MARK) {
-        return Err(ImageError::Foreign(match header.e_type {
-            ET_CORE => "it is an ordinary core file",
-            _ => "it is another kind of ELF file",
-        }));
-    }
-    if ident.get(4..6) != Some(&[ELFCLASS64, ELFDATA2LSB]) || header.e_machine != EM_X86_64 {
-        return Err(ImageError::Architecture(header.e_machine));
-    }
-    match ident.get(13).copied() {
-        Some(VERSION) => {}
-        found => return Err(ImageError::Version { found: found.unwrap_or_default() }),
-    }
-    if header.e_type != ET_CORE {
-        return Err(damaged(16, "its ELF type is not ET_CORE"));
-    }
-    if usize::from(header.e_phentsize) != size_of::<ProgramHeader>() {
-        return Err(damaged(54, "its program headers have another size"));
-    }
-    Ok(header)
+    Ok(found)
 }
 
-fn program_headers(file: &File, header: &Header, has: u64) -> Result<Vec<ProgramHeader>, ImageError> {
-    let mut count = u64::from(header.e_phnum);
-    if count == PN_XNUM {
-        let end = header.e_shoff.saturating_add(size_of::<SectionHeader>() as u64);
-        if header.e_shoff == 0 || end > has {
-            return Err(damaged(
-                40,
-                "it has too many program headers and no section header that counts them",
-            ));
-        }
-        let bytes = read(file, header.e_shoff, size_of::<SectionHeader>() as u64)?;
-        count = bytes.pread_with::<SectionHeader>(0, scroll::LE).map_or(0, |section| section.sh_info.into());
+/// Checks that the metadata end with a seal and that it holds; its offset.
+fn check_seal(file: &File, frame: &Frame) -> Result<u64, ImageError> {
+    let seal_offset = frame.notes_end.saturating_sub(SEAL_BYTES);
+    if seal_offset < frame.notes_offset {
+        return Err(damaged(frame.notes_offset, "the metadata do not end with a seal"));
     }
-    let len_bytes = count * size_of::<ProgramHeader>() as u64;
-    let end = header.e_phoff.saturating_add(len_bytes);
-    if end > has {
-        return Err(ImageError::Truncated { has, needs: end });
+    let found = read(file, seal_offset, SEAL_BYTES)?;
+    let expected = digest_of(file, 0, seal_offset, &mut vec![0; PIECE_BYTES])?;
+    let (mut seal, mut description) = (Vec::new(), Vec::new());
+    Seal { digest: expected }.put(&mut description);
+    put_note(&mut seal, OWNER, SEAL, &description);
+    let head_bytes = seal.len() - description.len();
+    if seal == found {
+        Ok(seal_offset)
+    } else if seal.get(..head_bytes) == found.get(..head_bytes) {
+        Err(damaged(seal_offset, format!("the first {seal_offset} bytes are not what was written")))
+    } else {
+        Err(damaged(seal_offset, "the metadata do not end with a seal"))
     }
-    let bytes = read(file, header.e_phoff, len_bytes)?;
-    bytes
-        .chunks_exact(size_of::<ProgramHeader>())
-        .map(|entry| entry.pread_with(0, scroll::LE))
-        .collect::<Result<_, _>>()
-        .map_err(|_| damaged(header.e_phoff, "the program headers cannot be read"))
-}
-
-fn segment(entry: &ProgramHeader, from: u64, to: u64) -> Result<(Segment, u64), String> {
-    let id =
-        u32::try_from(entry.p_paddr).map_err(|_| format!("a segment's owner is {:#x}", entry.p_paddr))?;
-    let owner = match entry.p_type {
-        PT_LOAD => Owner::Memory(ROOT_MEMORY),
-        PT_CKPT_MEMORY => Owner::Memory(id),
-        PT_CKPT_OBJECT => Owner::Object(id),
-        other => return Err(format!("a segment has the unknown type {other:#x}")),
-    };
-    let end = entry.p_offset.saturating_add(entry.p_filesz);
-    let inside = entry.p_offset >= from && end <= to && entry.p_filesz > 0 && entry.p_filesz == entry.p_memsz;
-    if !inside || entry.p_vaddr.checked_add(entry.p_filesz).is_none() {
-        return Err(format!("the segment at {:#x} lies outside of the file's middle", entry.p_vaddr));
-    }
-    let segment = Segment { owner, start: entry.p_vaddr, len_bytes: entry.p_filesz, flags: entry.p_flags };
-    Ok((segment, entry.p_offset))
 }
 
 struct RawNote<'a> {
@@ -296,8 +244,8 @@ fn split_notes(bytes: &[u8], offset: u64) -> Result<Vec<RawNote<'_>>, ImageError
         let desc_at = name_end.checked_next_multiple_of(4).ok_or_else(broken)?;
         let desc_end = desc_at.checked_add(desc_len).ok_or_else(broken)?;
         let name = bytes.get(name_at..name_end).ok_or_else(broken)?;
-        let owner =
-            name.split_last().and_then(|(_, name)| std::str::from_utf8(name).ok()).ok_or_else(broken)?;
+        let owner = name.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
+        let owner = owner.ok_or_else(|| damaged(here, "a note's owner is not a name"))?;
         notes.push(RawNote {
             owner,
             number,
@@ -309,27 +257,14 @@ fn split_notes(bytes: &[u8], offset: u64) -> Result<Vec<RawNote<'_>>, ImageError
     Ok(notes)
 }
 
-/// The notes in `head`, which is the file up to the end of the metadata that begin at `offset`; only after the seal was
-/// found to hold does anything in them count.
-fn parse_metadata(head: &[u8], offset: u64) -> Result<(Vec<StandardNote>, Vec<Note>), ImageError> {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+/// The notes that stand in `head`, the start of the file, from `offset` to `end`.
+fn parse_notes(head: &[u8], offset: u64, end: u64) -> Result<(Vec<StandardNote>, Vec<Note>), ImageError> {
+    let [from, to] = [offset, end].map(|place| usize::try_from(place).unwrap_or(usize::MAX));
     let metadata =
-        head.get(start..).ok_or_else(|| damaged(offset, "the metadata lie outside of the file"))?;
-    let mut raw = split_notes(metadata, offset)?;
-    let seal = raw.pop().filter(|note| note.owner == OWNER && note.number == SEAL);
-    let seal = seal.ok_or_else(|| damaged(offset, "the metadata do not end with a seal"))?;
-    let expected = Seal::get("Seal", &mut Reader::new(seal.bytes))
-        .map_err(|error: WireError| damaged(seal.offset, error.to_string()))?;
-    let covered = usize::try_from(seal.offset).ok().and_then(|end| head.get(..end)).unwrap_or_default();
-    if digest(covered) != expected.digest {
-        return Err(damaged(
-            seal.offset,
-            format!("the first {} bytes are not what was written", seal.offset),
-        ));
-    }
+        head.get(from..to).ok_or_else(|| damaged(offset, "the metadata lie outside of the file"))?;
     let mut standard = Vec::new();
     let mut notes = Vec::new();
-    for note in raw {
+    for note in split_notes(metadata, offset)? {
         if note.owner != OWNER {
             let (owner, bytes) = (note.owner.to_owned(), note.bytes.to_vec());
             standard.push(StandardNote { owner, number: note.number, bytes });
