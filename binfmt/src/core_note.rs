@@ -23,6 +23,20 @@ const PRSTATUS_REGISTERS_OFFSET: usize = 112;
 /// Length of the FXSAVE area at the head of an XSAVE area: what NT_FPREGSET holds.
 const FXSAVE_BYTES: usize = 512;
 
+/// The name of a standard note's type, as core(5) and readelf know it.
+pub fn name(number: u32) -> &'static str {
+    match number {
+        NT_PRSTATUS => "NT_PRSTATUS",
+        NT_FPREGSET => "NT_FPREGSET",
+        NT_PRPSINFO => "NT_PRPSINFO",
+        NT_AUXV => "NT_AUXV",
+        NT_X86_XSTATE => "NT_X86_XSTATE",
+        NT_SIGINFO => "NT_SIGINFO",
+        NT_FILE => "NT_FILE",
+        _ => "of another type",
+    }
+}
+
 fn note(owner: &str, number: u32, bytes: Vec<u8>) -> StandardNote {
     StandardNote { owner: owner.to_owned(), number, bytes }
 }

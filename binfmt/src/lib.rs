@@ -3,15 +3,21 @@
 //! A checkpoint is one ELF file. Read from the top: [`image`] is the file, [`note`] what it says of each kind of kernel
 //! state, [`wire`] how that stands in bytes, [`core_note`] the standard notes that make debuggers understand it.
 //! [`program`] is the one mechanism that dumper and loader share: system calls as data. [`restart`] decides what
-//! becomes of an interrupted system call, and [`registration`] is the line that `binfmt_misc` knows us by.
+//! becomes of an interrupted system call, and [`registration`] is how `binfmt_misc` knows us. [`show`] and [`human`] are
+//! what people read.
 
 pub mod address;
+pub mod consistency;
 pub mod core_note;
 pub mod digest;
+pub mod document;
+pub mod human;
 pub mod image;
+pub mod installation;
 pub mod note;
 pub mod program;
 pub mod registration;
 pub mod restart;
+pub mod show;
 mod sys;
 pub mod wire;

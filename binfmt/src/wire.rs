@@ -236,12 +236,13 @@ impl From<&std::path::Path> for Text {
 
 impl std::fmt::Display for Text {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Printable as it is, the rest as in a byte string literal: a hostile name cannot steer a terminal.
+        // Printable as it is, the rest as in a string literal, so that a hostile name cannot steer a terminal, and no two
+        // texts look the same.
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
-                match character.is_control() {
-                    true => write!(out, "{}", character.escape_default())?,
-                    false => write!(out, "{character}")?,
+                match character {
+                    '"' | '\'' => write!(out, "{character}")?,
+                    _ => write!(out, "{}", character.escape_debug())?,
                 }
             }
             for byte in chunk.invalid() {
@@ -383,5 +384,6 @@ mod tests {
     #[test]
     fn text_cannot_steer_a_terminal() {
         assert_eq!(Text(b"a\x1b[2Jb\xff".to_vec()).to_string(), "a\\u{1b}[2Jb\\xff");
+        assert_eq!(Text::from("a\u{202e}b\\xff é").to_string(), "a\\u{202e}b\\\\xff é");
     }
 }

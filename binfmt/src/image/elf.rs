@@ -31,6 +31,16 @@ pub(super) struct Frame {
     pub(super) notes_end: u64,
 }
 
+/// Where everything behind the head is.
+pub(super) struct Places {
+    /// Every segment with its offset.
+    pub(super) segments: Vec<(Segment, u64)>,
+    /// Where the last note begins.
+    pub(super) tail_offset: u64,
+    /// Where the file ends.
+    pub(super) total_bytes: u64,
+}
+
 impl Frame {
     /// Reads the frame of `file`, which has `has` bytes; nothing is allocated whose size the file tells.
     pub(super) fn read(file: &File, has: u64) -> Result<Frame, ImageError> {
@@ -62,13 +72,13 @@ impl Frame {
         Ok(Frame { table_offset, table_end, notes_offset: metadata.p_offset, notes_end })
     }
 
-    /// The segments, and where the last note begins and the file ends, from `head`, whose seal was found to hold.
+    /// What the program headers say, from `head`, whose seal was found to hold.
     /// `tail_bytes` says how long the last note is for so many segments.
     pub(super) fn segments(
         &self,
         head: &[u8],
         tail_bytes: impl Fn(usize) -> u64,
-    ) -> Result<(Vec<(Segment, u64)>, u64, u64), ImageError> {
+    ) -> Result<Places, ImageError> {
         let count = usize::try_from((self.table_end - self.table_offset) / ENTRY_BYTES).unwrap_or_default();
         let offset_of = |index: usize| self.table_offset + index as u64 * ENTRY_BYTES;
         let at = |index: usize| entry(head, offset_of(index), offset_of(index));
@@ -89,7 +99,7 @@ impl Frame {
         if let Some(index) = first_overlap(&segments) {
             return Err(damaged(offset_of(index + 1), "a segment holds bytes that another one holds too"));
         }
-        Ok((segments, tail.p_offset, end))
+        Ok(Places { segments, tail_offset: tail.p_offset, total_bytes: end })
     }
 }
 

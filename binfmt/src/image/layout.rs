@@ -100,7 +100,7 @@ fn place(offset: u64, segment: &Segment) -> Option<u64> {
         return offset.checked_next_multiple_of(PAGE_BYTES);
     }
     let phase = segment.start % HUGE_PAGE_BYTES;
-    let block = offset.checked_sub(phase).unwrap_or(0).checked_next_multiple_of(HUGE_PAGE_BYTES)?;
+    let block = offset.saturating_sub(phase).checked_next_multiple_of(HUGE_PAGE_BYTES)?;
     let placed = block.checked_add(phase)?;
     if placed >= offset { Some(placed) } else { placed.checked_add(HUGE_PAGE_BYTES) }
 }

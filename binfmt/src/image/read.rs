@@ -2,7 +2,7 @@
 //!
 //! The seal is checked first, in pieces, before anything is allocated whose size the file tells.
 
-use super::elf::Frame;
+use super::elf::{Frame, Places};
 use super::{DIGESTS, Digests, OWNER, Owner, SEAL, Seal, Segment, StandardNote, VERSION, put_note, tail};
 use crate::digest::{EMPTY, combine, digest};
 use crate::note::{ANCILLARY, FromNote, Note};
@@ -96,7 +96,7 @@ impl Image {
         let seal_offset = check_seal(&file, &frame)?;
         let head = read(&file, 0, frame.notes_end)?;
         let tail_bytes = |segments| tail(&vec![0; segments]).len() as u64;
-        let (segments, tail_offset, total_bytes) = frame.segments(&head, tail_bytes)?;
+        let Places { segments, tail_offset, total_bytes } = frame.segments(&head, tail_bytes)?;
         if has < total_bytes {
             return Err(ImageError::Truncated { has, needs: total_bytes });
         }

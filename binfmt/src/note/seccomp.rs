@@ -4,7 +4,7 @@ use crate::wire::{Bytes, enumeration, record};
 
 enumeration! {
     /// How system calls are restricted (field Seccomp of `/proc/PID/status`).
-    pub enum Mode: u8 {
+    pub enum SeccompMode: u8 {
         /// Not at all.
         Disabled = 0,
         /// To read, write, _exit and sigreturn.
@@ -20,7 +20,7 @@ record! {
         /// Thread id.
         tid: u32,
         /// How system calls are restricted.
-        mode: Mode,
+        mode: SeccompMode,
         /// The filters, in the order in which they were installed.
         filters: Vec<Filter>,
     }

@@ -1,0 +1,228 @@
+//! Whether the notes of an image fit together: ids are given once, what is referred to is there, and stored bytes belong
+//! to somebody.
+//!
+//! [`Image::open`] has checked each note by itself. A resume relies on what is checked here.
+
+use crate::address::Span;
+use crate::image::{Image, Owner};
+use crate::note::Note;
+use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
+use crate::note::file::FileIdentity;
+use crate::note::filesystem::Filesystem;
+use crate::note::host::Host;
+use crate::note::mapping::{Backing, MappedObject, Memory};
+use crate::note::signal::SignalHandlers;
+use crate::note::task::{RunState, Task};
+use crate::note::thread::Thread;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What does not fit together, a line each; empty if all does.
+pub fn check(image: &Image) -> Vec<String> {
+    let mut checker = Checker { wrong: Vec::new() };
+    let known = Known::new(image, &mut checker);
+    if image.all::<Host>().count() != 1 {
+        checker.wrong.push("it does not say once where it was made".to_owned());
+    }
+    if known.tasks.is_empty() {
+        checker.wrong.push("there is no task in it".to_owned());
+    }
+    image.notes.iter().for_each(|note| known.check_note(note, &mut checker));
+    known.check_descriptions(image, &mut checker);
+    image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
+    known.check_segments(image, &mut checker);
+    checker.wrong
+}
+
+struct Checker {
+    wrong: Vec<String>,
+}
+
+impl Checker {
+    fn refers(&mut self, who: &str, what: &str, id: u32, known: &BTreeSet<u32>) {
+        if !known.contains(&id) {
+            self.wrong.push(format!("{who} refers to {what} {id}, which is not there"));
+        }
+    }
+
+    fn once(&mut self, what: &str, ids: impl Iterator<Item = u32>) -> BTreeSet<u32> {
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            if !seen.insert(id) {
+                self.wrong.push(format!("{what} {id} is there twice"));
+            }
+        }
+        seen
+    }
+}
+
+/// Every id that is given.
+struct Known {
+    tasks: BTreeSet<u32>,
+    threads: BTreeSet<u32>,
+    memories: BTreeSet<u32>,
+    objects: BTreeSet<u32>,
+    tables: BTreeSet<u32>,
+    descriptions: BTreeSet<u32>,
+    filesystems: BTreeSet<u32>,
+    handlers: BTreeSet<u32>,
+}
+
+impl Known {
+    fn new(image: &Image, checker: &mut Checker) -> Known {
+        Known {
+            tasks: checker.once("task", image.all::<Task>().map(|task| task.pid)),
+            threads: checker.once("thread", image.all::<Thread>().map(|thread| thread.tid)),
+            memories: checker.once("memory", image.all::<Memory>().map(|memory| memory.id)),
+            objects: checker.once("object", image.all::<MappedObject>().map(|object| object.id)),
+            tables: checker.once("descriptor table", image.all::<DescriptorTable>().map(|table| table.id)),
+            descriptions: checker.once("description", image.all::<Description>().map(|found| found.id)),
+            filesystems: checker.once("filesystem", image.all::<Filesystem>().map(|found| found.id)),
+            handlers: checker.once("signal handlers", image.all::<SignalHandlers>().map(|found| found.id)),
+        }
+    }
+
+    /// The references of one note. A new kind of note with references has its row here.
+    fn check_note(&self, note: &Note, checker: &mut Checker) {
+        let who = note.word();
+        match note {
+            Note::Task(task) => self.check_task(task, checker),
+            Note::Thread(thread) => {
+                checker.refers(&format!("thread {}", thread.tid), "task", thread.pid, &self.tasks);
+            }
+            Note::ExtendedState(state) => checker.refers(who, "thread", state.tid, &self.threads),
+            Note::Schedule(schedule) => checker.refers(who, "thread", schedule.tid, &self.threads),
+            Note::Credential(credential) => checker.refers(who, "thread", credential.tid, &self.threads),
+            Note::Seccomp(seccomp) => checker.refers(who, "thread", seccomp.tid, &self.threads),
+            Note::Limit(limit) => checker.refers(who, "task", limit.pid, &self.tasks),
+            Note::IntervalTimers(timers) => checker.refers(who, "task", timers.pid, &self.tasks),
+            Note::PosixTimer(timer) => checker.refers(who, "task", timer.pid, &self.tasks),
+            Note::PendingSignals(pending) => {
+                checker.refers(who, "task", pending.pid, &self.tasks);
+                if pending.tid != 0 {
+                    checker.refers(who, "thread", pending.tid, &self.threads);
+                }
+            }
+            Note::Memory(memory) => {
+                let backed = memory.mappings.iter().filter(|mapping| mapping.backing == Backing::Object);
+                backed.for_each(|mapping| {
+                    let who = format!("the mapping at {:#x}", mapping.start);
+                    checker.refers(&who, "object", mapping.object, &self.objects);
+                });
+            }
+            Note::DescriptorTable(table) => table.descriptors.iter().for_each(|descriptor| {
+                let who = format!("descriptor {}", descriptor.number);
+                checker.refers(&who, "description", descriptor.description, &self.descriptions);
+            }),
+            Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
+            Note::FileLock(lock) if lock.description != 0 => {
+                checker.refers(who, "description", lock.description, &self.descriptions);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_task(&self, task: &Task, checker: &mut Checker) {
+        let who = format!("task {}", task.pid);
+        if task.parent != 0 {
+            checker.refers(&who, "task", task.parent, &self.tasks);
+        }
+        if task.state != RunState::Zombie {
+            checker.refers(&who, "memory", task.memory, &self.memories);
+            checker.refers(&who, "descriptor table", task.descriptor_table, &self.tables);
+            checker.refers(&who, "filesystem", task.filesystem, &self.filesystems);
+            checker.refers(&who, "signal handlers", task.signal_handlers, &self.handlers);
+        }
+    }
+
+    /// Every description is completed by one note, of the kind that it says.
+    fn check_descriptions(&self, image: &Image, checker: &mut Checker) {
+        let mut completed: BTreeMap<u32, Vec<DescriptionKind>> = BTreeMap::new();
+        let mut complete = |id: u32, kind| completed.entry(id).or_default().push(kind);
+        for note in &image.notes {
+            match note {
+                Note::OpenFile(file) => complete(file.description, DescriptionKind::File),
+                Note::OpenMemfd(memfd) => complete(memfd.description, DescriptionKind::Memfd),
+                Note::OpenTerminal(terminal) => complete(terminal.description, DescriptionKind::Terminal),
+                Note::Pipe(pipe) => {
+                    pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
+                }
+                _ => {}
+            }
+        }
+        for description in image.all::<Description>() {
+            let found = completed.remove(&description.id).unwrap_or_default();
+            let wanted = match description.kind {
+                DescriptionKind::Outside | DescriptionKind::Closed => Vec::new(),
+                kind => vec![kind],
+            };
+            if found != wanted {
+                let Description { id, kind, .. } = description;
+                checker
+                    .wrong
+                    .push(format!("description {id} of the kind {kind:?} is completed by {found:?}"));
+            }
+        }
+        completed.keys().for_each(|id| checker.refers("a note", "description", *id, &self.descriptions));
+    }
+
+    fn check_segments(&self, image: &Image, checker: &mut Checker) {
+        let contents: BTreeSet<u32> = image.notes.iter().flat_map(contents).collect();
+        let mut missing = BTreeSet::new();
+        for (segment, _) in &image.segments {
+            let known = match segment.owner {
+                Owner::Memory(id) => self.memories.contains(&id),
+                Owner::Object(id) => self.objects.contains(&id) || contents.contains(&id),
+            };
+            if !known && missing.insert(segment.owner) {
+                checker.wrong.push(format!("bytes are stored for {:?}, which is not there", segment.owner));
+            }
+        }
+        for memory in image.all::<Memory>() {
+            check_stored(image, memory, checker);
+        }
+    }
+}
+
+/// The ids under which the content of files and pipes is stored; 0, which no segment can have, for none.
+fn contents(note: &Note) -> Vec<u32> {
+    let of = |file: &FileIdentity| file.content;
+    match note {
+        Note::Memory(memory) => vec![of(&memory.executable)],
+        Note::MappedObject(object) => vec![of(&object.file)],
+        Note::OpenFile(open) => vec![of(&open.file)],
+        Note::Pipe(pipe) => vec![pipe.content, of(&pipe.fifo)],
+        Note::Filesystem(filesystem) => vec![of(&filesystem.root), of(&filesystem.working_directory)],
+        _ => Vec::new(),
+    }
+}
+
+fn check_mappings(memory: &Memory, checker: &mut Checker) {
+    let mut end = 0;
+    for mapping in &memory.mappings {
+        match Span::new(mapping.start, mapping.len_bytes) {
+            Some(span) if span.start().0 >= end => end = span.end().0,
+            Some(span) => checker.wrong.push(format!("the mapping {span} is not above the one before")),
+            None => checker.wrong.push(format!("no task can have a mapping at {:#x}", mapping.start)),
+        }
+    }
+}
+
+/// Every page that is stored lies in a mapping.
+fn check_stored(image: &Image, memory: &Memory, checker: &mut Checker) {
+    let mut mapped: Vec<(u64, u64)> = Vec::with_capacity(memory.mappings.len());
+    for mapping in &memory.mappings {
+        let end = mapping.start.saturating_add(mapping.len_bytes);
+        match mapped.last_mut() {
+            Some(last) if last.1 == mapping.start => last.1 = end,
+            _ => mapped.push((mapping.start, end)),
+        }
+    }
+    mapped.sort_unstable();
+    for (segment, _) in image.segments_of(Owner::Memory(memory.id)) {
+        let end = segment.start + segment.len_bytes;
+        let index = mapped.partition_point(|range| range.0 <= segment.start);
+        if index.checked_sub(1).and_then(|at| mapped.get(at)).is_none_or(|range| end > range.1) {
+            checker.wrong.push(format!("the stored bytes at {:#x} are not in a mapping", segment.start));
+        }
+    }
+}
