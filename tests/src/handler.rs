@@ -31,7 +31,9 @@ impl Handler {
         }
         let name = format!("ckpt-tests-{}", std::process::id());
         let handler = Handler { name: name.clone(), mounted, _lock: lock };
-        fs::write(register, binfmt::registration::line(&name, loader))?;
+        let line = binfmt::registration::line(&name, loader)
+            .ok_or_else(|| Stopped::Failed(format!("no handler can have the loader {}", loader.display())))?;
+        fs::write(register, std::os::unix::ffi::OsStrExt::as_bytes(line.as_os_str()))?;
         Ok(handler)
     }
 }
