@@ -7,6 +7,7 @@
 //! what people read.
 
 pub mod address;
+pub mod build_id;
 pub mod consistency;
 pub mod core_note;
 pub mod digest;

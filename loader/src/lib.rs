@@ -1,1 +1,97 @@
-//! Resumes a checkpoint when it is executed.
+//! The loader: what runs when a checkpoint is executed.
+//!
+//! The story, phase by phase, each a file:
+//!
+//! * [`cli`] understands the call, `binfmt::image` opens and checks the image;
+//! * [`plan`] decides everything that can be decided beforehand: under which process id, where to stand, and what
+//!   stands against it, all at once;
+//! * [`supervisor`] makes the process where the old id is kept, and stays as the job that the shell sees;
+//! * [`aside`] starts the loader a second time in a hole of the address space;
+//! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
+//! * [`commit`] turns threads into programs and leaves Rust for good;
+//! * [`midwife`], outside of the task, lets all threads go at once when the last trace of the loader is gone.
+
+pub mod arena;
+pub mod aside;
+pub mod assemble;
+pub mod cli;
+pub mod commit;
+pub mod control;
+pub mod error;
+pub mod fill;
+pub mod frame;
+pub mod midwife;
+pub mod plan;
+pub mod rebuild;
+pub mod stage;
+pub mod supervisor;
+pub mod sys;
+
+use binfmt::image::Image;
+use cli::Call;
+use error::{EXIT_CANNOT_RESUME, Error, Result};
+use plan::{Host, Plan};
+use stage::{Identity, Point, Stage};
+use std::process::ExitCode;
+
+/// Everything the loader does, from its arguments to its exit status. A start that becomes the program never returns.
+pub fn run(arguments: &[String]) -> ExitCode {
+    match Stage::from_arguments(arguments) {
+        Ok(None) => resume(arguments),
+        Ok(Some(stage)) => stage_run(stage),
+        Err(error) => told("ckpt-loader", &error),
+    }
+}
+
+/// The first start: open, verify, plan, then make or become the process.
+fn resume(arguments: &[String]) -> ExitCode {
+    let call = match Call::from_arguments(arguments) {
+        Ok(call) => call,
+        Err(error) => return told("ckpt-loader", &error),
+    };
+    let name = call.name.clone();
+    match resume_image(call) {
+        Ok(status) => status,
+        Err(error) => told(&name, &error),
+    }
+}
+
+fn resume_image(call: Call) -> Result<ExitCode> {
+    let image = Image::open(call.file)?;
+    let host = Host::look(&image)?;
+    let plan = Plan::new(&image, &host, &call.options)?;
+    if call.options.plan {
+        // A closed pipe is the reader's wish.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), plan.to_string().as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
+    match plan.identity {
+        Identity::Keep => supervisor::resume(image, &host, &plan, &call.options),
+        Identity::Fresh => {
+            let stage = midwife::spawn_helper(image, &host, &plan, &call.options)?;
+            match aside::start(stage.hole, &stage.to_arguments())? {}
+        }
+    }
+}
+
+/// A later start. It tells its errors itself: the supervisor only sees that it ended.
+fn stage_run(stage: Stage) -> ExitCode {
+    let Ok(report) = stage.report.try_clone() else { return ExitCode::from(EXIT_CANNOT_RESUME) };
+    let result = match stage.point {
+        Point::Aside => {
+            let next = Stage { point: Point::Assemble, ..stage };
+            aside::start(next.hole, &next.to_arguments())
+        }
+        Point::Assemble => assemble::assemble(stage),
+    };
+    let Err(error) = result;
+    assemble::tell(report, &format!("ckpt: {error}\n"));
+    ExitCode::from(EXIT_CANNOT_RESUME)
+}
+
+fn told(name: &str, error: &Error) -> ExitCode {
+    if !matches!(error, Error::Told) {
+        eprintln!("{name}: {error}");
+    }
+    ExitCode::from(EXIT_CANNOT_RESUME)
+}

@@ -154,13 +154,15 @@ impl Image {
     }
 }
 
-/// What to say of a segment whose bytes are not those that were written.
-pub(crate) fn segment_mismatch(segment: &Segment) -> String {
-    let whose = match segment.owner {
-        Owner::Memory(_) => format!("memory {:x}-{:x}", segment.start, segment.start + segment.len_bytes),
-        Owner::Object(id) => format!("{} bytes of object {id} at {:#x}", segment.len_bytes, segment.start),
-    };
-    format!("the {whose} is not what was written there")
+impl Segment {
+    /// What to say of a segment whose bytes are not those that were written.
+    pub fn mismatch(&self) -> String {
+        let whose = match self.owner {
+            Owner::Memory(_) => format!("memory {:x}-{:x}", self.start, self.start + self.len_bytes),
+            Owner::Object(id) => format!("{} bytes of object {id} at {:#x}", self.len_bytes, self.start),
+        };
+        format!("the {whose} is not what was written there")
+    }
 }
 
 pub(super) fn damaged(offset: u64, what: impl Into<String>) -> ImageError {

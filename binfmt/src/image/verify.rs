@@ -2,7 +2,7 @@
 //!
 //! The bytes are read, not mapped: an image that another process cuts short meanwhile is then an error, not SIGBUS.
 
-use super::read::{PIECE_BYTES, damaged, digest_of, segment_mismatch};
+use super::read::{PIECE_BYTES, damaged, digest_of};
 use super::{Image, ImageError};
 use crate::digest::{EMPTY, combine};
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ impl Image {
         let Some((segment, offset)) = self.segments.get(index) else { return Ok(()) };
         match digest_of(&self.file, *offset, segment.len_bytes, &mut vec![0; PIECE_BYTES])? {
             found if found == expected => Ok(()),
-            _ => Err(damaged(*offset, segment_mismatch(segment))),
+            _ => Err(damaged(*offset, segment.mismatch())),
         }
     }
 
@@ -95,7 +95,7 @@ impl Image {
         let segments = self.segments.iter().zip(digests.iter().zip(whole.iter().zip(unread)));
         for ((segment, offset), (expected, (found, unread))) in segments {
             if expected != found && !unread {
-                wrong.push(damaged(*offset, segment_mismatch(segment)));
+                wrong.push(damaged(*offset, segment.mismatch()));
             }
         }
         wrong

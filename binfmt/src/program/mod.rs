@@ -39,7 +39,7 @@ pub enum Op {
         /// What.
         value: u32,
     },
-    /// Sleeps until the 32-bit word at `address` is not zero (a private futex).
+    /// Sleeps until the 32-bit word at `address` is not zero (a futex, which another process may share).
     WaitNonZero {
         /// Where the word is.
         address: u64,
@@ -156,6 +156,20 @@ impl Program {
             })
         })
     }
+}
+
+/// The first call that had to succeed and did not, in a program of which only the bytes and the printed text are at
+/// hand.
+pub fn failed_line(ran: &[u8], text: &str) -> Option<Failed> {
+    ran.chunks_exact(OP_BYTES).zip(text.lines()).find_map(|(op, line)| {
+        let word = |at: usize| Some(u64::from_le_bytes(op.get(at..at + 8)?.try_into().ok()?));
+        let (kind, result, exit) = (word(0)?, word(RESULT_OFFSET)?, word(RESULT_OFFSET + 8)?);
+        let error = i32::try_from(result.cast_signed().checked_neg()?).ok().filter(|error| *error > 0)?;
+        (kind == KIND_CALL && exit != 0).then(|| Failed {
+            operation: line.replace("  # ", " for "),
+            error: nix::errno::Errno::from_raw(error),
+        })
+    })
 }
 
 fn padded(args: &[u64]) -> [u64; 6] {

@@ -63,7 +63,7 @@ ckpt_stub_run:
     jmp 4b
 7:  mov eax, 202
     mov rdi, [r12 + 16]
-    mov esi, 128
+    mov esi, 0
     mov edx, 0
     mov r10d, 0
     syscall

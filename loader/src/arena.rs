@@ -1,0 +1,94 @@
+//! Memory in the hole for what must outlive Rust: the stub, the programs, the signal frames and what they point to.
+//!
+//! The hole is laid out as `[loader's own image and heap | control page | arena | parking | stack]`, all of it gone at the end by
+//! one munmap.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use binfmt::address::PAGE_BYTES;
+
+/// Where the loader stands: a range that neither the image nor the loader's first start uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// First address.
+    pub start: u64,
+    /// Length in bytes of the part for the loader's image and heap.
+    pub heap_bytes: u64,
+    /// Length in bytes of the arena, the control page before it included.
+    pub arena_bytes: u64,
+}
+
+/// Length in bytes of the place at the arena's end where the vdso and its data wait for theirs.
+pub const PARKING_BYTES: u64 = 64 << 10;
+/// Length in bytes of the second start's stack.
+pub const STACK_BYTES: u64 = 1 << 20;
+
+impl Hole {
+    /// Length in bytes of everything.
+    pub fn len_bytes(self) -> u64 {
+        self.heap_bytes + self.arena_bytes + STACK_BYTES
+    }
+
+    /// One past the last address.
+    pub fn end(self) -> u64 {
+        self.start + self.len_bytes()
+    }
+
+    /// Where the vdso waits.
+    pub fn parking(self) -> u64 {
+        self.end() - STACK_BYTES - PARKING_BYTES
+    }
+
+    /// Where the control page is.
+    pub fn control(self) -> u64 {
+        self.start + self.heap_bytes
+    }
+}
+
+/// A bump allocator over the hole's arena. Nothing is ever freed: all of it goes at once.
+#[derive(Debug)]
+pub struct Arena {
+    next: u64,
+    end: u64,
+}
+
+impl Arena {
+    /// Maps the arena of `hole`.
+    pub fn map(hole: Hole) -> Result<Arena> {
+        let start = hole.control() + PAGE_BYTES;
+        let len_bytes = hole.arena_bytes - PAGE_BYTES - PARKING_BYTES;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        sys::map_fixed(start, len_bytes, (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs(), flags, None)
+            .map_err(|error| Error::step("map the loader's working memory", error))?;
+        Ok(Arena { next: start, end: start + len_bytes })
+    }
+
+    /// Room for `len_bytes` bytes of zeros at a multiple of `align`.
+    pub fn reserve(&mut self, len_bytes: usize, align: u64) -> Result<u64> {
+        let at = self.next.next_multiple_of(align);
+        let end = at.saturating_add(len_bytes as u64);
+        if end > self.end {
+            return Err(Error::Internal("the loader's working memory is too small"));
+        }
+        self.next = end;
+        Ok(at)
+    }
+
+    /// A copy of `bytes`, aligned to 64.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<u64> {
+        let at = self.reserve(bytes.len(), 64)?;
+        sys::write_at(at, bytes);
+        Ok(at)
+    }
+
+    /// A copy of `bytes` on pages of their own that can be executed and no longer written.
+    pub fn put_code(&mut self, bytes: &[u8]) -> Result<u64> {
+        let at = self.reserve(bytes.len(), PAGE_BYTES)?;
+        sys::write_at(at, bytes);
+        self.next = self.next.next_multiple_of(PAGE_BYTES);
+        let protection = (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs();
+        sys::protect(at, self.next - at, protection, 0)
+            .map_err(|error| Error::step("make the loader's stub executable", error))?;
+        Ok(at)
+    }
+}

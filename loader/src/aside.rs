@@ -1,0 +1,257 @@
+//! Stepping aside: a second start of the loader in a hole of the address space, so that everything else can be built
+//! at its final place by ordinary Rust.
+//!
+//! The executable's segments are copied into the hole (copied, not mapped: a mapped executable would forbid
+//! PR_SET_MM_EXE_FILE later), a stack is laid out as the kernel does at exec, `PR_SET_MM_MAP` makes the C library take
+//! its heap in the hole, and a jump to the entry point starts it. AT_SYSINFO_EHDR is left out, so that the C library
+//! keeps no pointer into the vdso, which is going to move; `GLIBC_TUNABLES` keeps malloc inside the heap.
+
+use crate::arena::{Hole, STACK_BYTES};
+use crate::error::{Error, Result};
+use crate::sys::{self, MmMap};
+use binfmt::address::PAGE_BYTES;
+use goblin::elf::Elf;
+use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_LOAD, ProgramHeader};
+use std::convert::Infallible;
+use std::fs;
+
+const AT_NULL: u64 = 0;
+const AT_PHDR: u64 = 3;
+const AT_BASE: u64 = 7;
+const AT_ENTRY: u64 = 9;
+const AT_PLATFORM: u64 = 15;
+const AT_RANDOM: u64 = 25;
+const AT_EXECFN: u64 = 31;
+const AT_SYSINFO_EHDR: u64 = 33;
+
+const TUNABLES: &str = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.pthread.rseq=0";
+
+/// Starts the loader again in `hole` with these arguments. What this start holds is gone then, but for descriptors.
+pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
+    let executable =
+        fs::read("/proc/self/exe").map_err(|error| Error::io("read the loader's own executable", &error))?;
+    let elf =
+        Elf::parse(&executable).map_err(|_| Error::Internal("the loader's own executable is no ELF file"))?;
+    let heap = copy_segments(hole, &elf, &executable)?;
+    let stack_start = hole.end() - STACK_BYTES;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    sys::map_fixed(stack_start, STACK_BYTES, read_write(), flags, None)
+        .map_err(|error| Error::step("map the loader's second stack", error))?;
+    let stack = initial_stack(hole, &elf, arguments)?;
+    sys::write_at(stack.pointer, &stack.bytes);
+    let map = MmMap {
+        layout: [
+            hole.start,
+            heap,
+            hole.start,
+            heap,
+            heap,
+            heap,
+            stack.pointer,
+            stack.arguments,
+            stack.arguments_end,
+            stack.arguments_end,
+            stack.environment_end,
+        ],
+        auxv: stack.auxv,
+        auxv_bytes: stack.auxv_bytes,
+        executable_fd: u32::MAX,
+    };
+    sys::forget_runtime();
+    sys::start_again(&map, stack.pointer, hole.start + elf.header.e_entry)
+        .map_err(|error| Error::step("move the loader's heap (PR_SET_MM_MAP)", error))
+}
+
+fn read_write() -> u32 {
+    (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs()
+}
+
+/// Copies the executable's segments to the start of the hole. Returns where the heap may begin.
+fn copy_segments(hole: Hole, elf: &Elf<'_>, executable: &[u8]) -> Result<u64> {
+    let loads = || elf.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
+    let end = loads().map(|header| header.p_vaddr + header.p_memsz).max().unwrap_or(0);
+    let len_bytes = end.next_multiple_of(PAGE_BYTES);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    sys::map_fixed(hole.start, len_bytes, read_write(), flags, None)
+        .map_err(|error| Error::step("map the loader's second image", error))?;
+    for header in loads() {
+        let bytes =
+            executable.get(header.file_range()).ok_or(Error::Internal("its own segments are cut short"))?;
+        sys::write_at(hole.start + header.p_vaddr, bytes);
+    }
+    for header in loads().filter(|header| protection(header) != read_write()) {
+        let start = header.p_vaddr / PAGE_BYTES * PAGE_BYTES;
+        let end = (header.p_vaddr + header.p_memsz).next_multiple_of(PAGE_BYTES);
+        sys::protect(hole.start + start, end - start, protection(header), 0)
+            .map_err(|error| Error::step("protect the loader's second image", error))?;
+    }
+    Ok(hole.start + len_bytes)
+}
+
+fn protection(header: &ProgramHeader) -> u32 {
+    [(PF_R, libc::PROT_READ), (PF_W, libc::PROT_WRITE), (PF_X, libc::PROT_EXEC)]
+        .into_iter()
+        .filter(|(flag, _)| header.p_flags & flag != 0)
+        .fold(0, |all, (_, protection)| all | protection.unsigned_abs())
+}
+
+struct Stack {
+    pointer: u64,
+    bytes: Vec<u8>,
+    arguments: u64,
+    arguments_end: u64,
+    environment_end: u64,
+    auxv: u64,
+    auxv_bytes: u32,
+}
+
+/// The stack as the kernel lays it out at exec (System V ABI, x86-64, 3.4.1): argc, argv, envp, auxv, then strings.
+fn initial_stack(hole: Hole, elf: &Elf<'_>, arguments: &[String]) -> Result<Stack> {
+    let random = fs::read("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let strings: Vec<u8> = arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
+    let arguments_len = strings.len() as u64;
+    let environment: Vec<u8> = TUNABLES.bytes().chain([0]).collect();
+    let platform = b"x86_64\0";
+    let random: Vec<u8> = random.into_iter().chain([0; 16]).take(16).collect();
+
+    let text: Vec<u8> = [&strings, &environment, platform.as_slice(), &random].concat();
+    let text_at = (hole.end() - text.len() as u64 - 16) / 16 * 16;
+    let environment_at = text_at + arguments_len;
+    let platform_at = environment_at + environment.len() as u64;
+    let random_at = platform_at + platform.len() as u64;
+
+    let vector = fs::read("/proc/self/auxv").map_err(|error| Error::io("read /proc/self/auxv", &error))?;
+    let words: Vec<u64> =
+        vector.chunks_exact(8).filter_map(|chunk| Some(u64::from_le_bytes(chunk.try_into().ok()?))).collect();
+    let auxv: Vec<u64> = words
+        .chunks_exact(2)
+        .filter_map(|pair| Some((*pair.first()?, *pair.last()?)))
+        .filter(|(kind, _)| *kind != AT_SYSINFO_EHDR && *kind != AT_NULL)
+        .map(|(kind, value)| match kind {
+            AT_PHDR => (kind, hole.start + elf.header.e_phoff),
+            AT_BASE => (kind, 0),
+            AT_ENTRY => (kind, hole.start + elf.header.e_entry),
+            AT_RANDOM => (kind, random_at),
+            AT_PLATFORM => (kind, platform_at),
+            AT_EXECFN => (kind, text_at),
+            _ => (kind, value),
+        })
+        .chain([(AT_NULL, 0)])
+        .flat_map(|(kind, value)| [kind, value])
+        .collect();
+
+    let mut table = vec![arguments.len() as u64];
+    let mut at = text_at;
+    for argument in arguments {
+        table.push(at);
+        at += argument.len() as u64 + 1;
+    }
+    table.extend([0, environment_at, 0]);
+    let auxv_index = table.len() as u64;
+    table.extend(&auxv);
+    let pointer = (text_at - table.len() as u64 * 8) / 16 * 16;
+    let mut bytes: Vec<u8> = table.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.resize(
+        usize::try_from(text_at - pointer).map_err(|_| Error::Internal("its stack is too large"))?,
+        0,
+    );
+    bytes.extend_from_slice(&text);
+    Ok(Stack {
+        pointer,
+        bytes,
+        arguments: text_at,
+        arguments_end: environment_at,
+        environment_end: platform_at,
+        auxv: pointer + auxv_index * 8,
+        auxv_bytes: u32::try_from(auxv.len() * 8).unwrap_or(0),
+    })
+}
+
+/// In the second start: drops everything outside of the hole. The vdso and its data are first moved into the hole,
+/// where [`Parked`] remembers them until their final place is known.
+pub fn clear_outside(hole: Hole) -> Result<Parked> {
+    sys::forget_runtime();
+    let mut parked = Parked { areas: Vec::new() };
+    let mut at = hole.parking();
+    for line in own_mappings()? {
+        if line.start >= hole.start && line.end <= hole.end()
+            || !line.name.starts_with("[v")
+            || line.name == "[vsyscall]"
+        {
+            continue;
+        }
+        let len_bytes = line.end - line.start;
+        sys::remap(line.start, len_bytes, len_bytes, at)
+            .map_err(|error| Error::step(format!("move {}", line.name), error))?;
+        parked.areas.push(Area { name: line.name, at, len_bytes });
+        at += len_bytes;
+    }
+    let clear = |start: u64, end: u64| {
+        sys::unmap(start, end - start).map_err(|error| Error::step("clear the address space", error))
+    };
+    clear(0, hole.start)?;
+    clear(hole.end(), binfmt::address::TASK_END)?;
+    Ok(parked)
+}
+
+/// The vdso and its data, out of the way.
+#[derive(Debug)]
+pub struct Parked {
+    /// In the order of their addresses: the kernel demands that they keep it.
+    pub areas: Vec<Area>,
+}
+
+/// One mapping of the kernel's.
+#[derive(Debug)]
+pub struct Area {
+    /// Its name in `/proc/PID/maps`.
+    pub name: String,
+    /// Where it is.
+    pub at: u64,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+}
+
+/// A line of our own `/proc/self/maps`.
+#[derive(Debug)]
+pub struct OwnMapping {
+    /// First address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Path or name, empty if there is none.
+    pub name: String,
+}
+
+/// Our own mappings.
+pub fn own_mappings() -> Result<Vec<OwnMapping>> {
+    let text =
+        fs::read_to_string("/proc/self/maps").map_err(|error| Error::io("read /proc/self/maps", &error))?;
+    Ok(text.lines().filter_map(parse_mapping).collect())
+}
+
+fn parse_mapping(line: &str) -> Option<OwnMapping> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let name = rest.splitn(5, ' ').nth(4).unwrap_or_default().trim_start();
+    Some(OwnMapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        name: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_maps() {
+        let line = parse_mapping("7ffd1000-7ffd3000 r-xp 00000000 00:00 0                          [vdso]");
+        let line = line.expect("parses");
+        assert_eq!((line.start, line.end, line.name.as_str()), (0x7ffd_1000, 0x7ffd_3000, "[vdso]"));
+        let anonymous = parse_mapping("1000-2000 rw-p 00000000 00:00 0 ").expect("parses");
+        assert_eq!(anonymous.name, "");
+        assert!(parse_mapping("nonsense").is_none());
+    }
+}

@@ -1,0 +1,86 @@
+//! The loader's own options, and how it was called.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use clap::{Parser, ValueEnum};
+use std::fs::File;
+use std::os::fd::RawFd;
+
+const AT_EXECFD: u64 = 2;
+const AT_FLAGS: u64 = 8;
+/// The kernel kept argv[0]: we were called by a `binfmt_misc` handler with flag P.
+const AT_FLAGS_PRESERVE_ARGV0: u64 = 1;
+
+/// Resumes the program in a checkpoint. Its exit status is the program's; 125 means that it could not be resumed.
+#[derive(Parser, Clone, Debug, Default)]
+#[command(version, max_term_width = 100)]
+pub struct Options {
+    /// Return as soon as the program runs, and print its process id
+    #[arg(long)]
+    pub detach: bool,
+    /// Under which process id it comes back [default: keep if possible, else fresh]
+    #[arg(long, value_name = "HOW")]
+    pub pid: Option<PidChoice>,
+    /// Leave it stopped, as by SIGSTOP
+    #[arg(long)]
+    pub stopped: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Go on in spite of something (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<Allow>,
+}
+
+/// Under which process id a program comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PidChoice {
+    /// Its original one; needs CAP_CHECKPOINT_RESTORE, and every id must be free
+    Keep,
+    /// A new one: this process becomes the program, which must have a single thread
+    Fresh,
+}
+
+/// What a resume may go on in spite of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Allow {
+    /// Files that changed since the checkpoint
+    ChangedFile,
+}
+
+#[derive(Parser, Debug)]
+#[command(name = "ckpt-loader", version, max_term_width = 100)]
+struct Direct {
+    /// The checkpoint
+    file: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// A call of the loader: which image, how it is named in messages, and what is asked.
+#[derive(Debug)]
+pub struct Call {
+    /// The opened image.
+    pub file: File,
+    /// Its name for people.
+    pub name: String,
+    /// What is asked.
+    pub options: Options,
+}
+
+impl Call {
+    /// Understands the arguments: `ckpt-loader FILE [OPTIONS]`, or what `binfmt_misc` makes of `./FILE [OPTIONS]` with
+    /// flags O and P: `loader, path, argv[0], arguments...` and the opened image in AT_EXECFD.
+    pub fn from_arguments(arguments: &[String]) -> Result<Call> {
+        if sys::auxiliary_value(AT_FLAGS) & AT_FLAGS_PRESERVE_ARGV0 == 0 {
+            let direct = Direct::parse_from(arguments);
+            let file = File::open(&direct.file).map_err(|error| Error::Open(direct.file.clone(), error))?;
+            return Ok(Call { file, name: direct.file, options: direct.options });
+        }
+        let name = arguments.get(2).or(arguments.get(1)).cloned().unwrap_or_default();
+        let options = Options::parse_from(arguments.iter().skip(2));
+        let fd = RawFd::try_from(sys::auxiliary_value(AT_EXECFD));
+        let fd = fd.map_err(|_| Error::Internal("the kernel gave no descriptor of the image"))?;
+        Ok(Call { file: File::from(sys::adopt(fd)), name, options })
+    }
+}

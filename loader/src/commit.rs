@@ -1,0 +1,192 @@
+//! The end of Rust: every thread becomes a program, and all programs wait at one gate.
+//!
+//! A thread's program sets what only the thread itself can set, reports that it is ready, waits for the gate, takes on
+//! its seccomp filters and returns from a signal frame into what it was. The leader's program also sets what Rust could
+//! not live with: memory layout, limits, dispositions. If a call fails, a thread says so in its ready word and the
+//! leader in the control page, and both then wait to be killed.
+
+use crate::arena::Arena;
+use crate::assemble::current_tid;
+use crate::control::{Control, Progress, Word};
+use crate::error::{Error, Result};
+use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
+use crate::stage::Identity;
+use crate::sys;
+use binfmt::image::Image;
+use binfmt::note::credential::Credential;
+use binfmt::note::mapping::Memory;
+use binfmt::note::task::Task;
+use binfmt::note::thread::Thread;
+use binfmt::program::stub::Stub;
+use binfmt::program::{Op, Program};
+use binfmt::system_call;
+use std::convert::Infallible;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const FUTEX_WAKE: u64 = 1;
+const EVERYBODY: u64 = 0x7fff_ffff;
+/// A ready word: the thread waits at the gate.
+const READY: u32 = 1;
+/// A ready word: a call of the thread's program failed.
+const FAILED: u32 = 2;
+
+/// The threads but the leader, started and waiting, and where the stub is.
+#[derive(Debug)]
+pub struct Started {
+    run: u64,
+    threads: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    program: Program,
+    at: u64,
+    ready: u64,
+}
+
+/// Starts every thread but the leader. Each waits until the midwife holds it.
+pub fn start_threads(
+    image: &Image,
+    task: &Task,
+    own: &Credential,
+    control: Control,
+    arena: &mut Arena,
+) -> Result<Started> {
+    let stub = Stub::get();
+    let run = arena.put_code(stub.bytes)? + stub.run_offset;
+    let mut threads = Vec::new();
+    for saved in image.all::<Thread>().filter(|thread| thread.pid == task.pid && thread.tid != task.pid) {
+        let ready = arena.reserve(4, 64)?;
+        let mut program = Program::new();
+        program.push(
+            Op::WaitNonZero { address: control.address(Word::Start) },
+            "until the midwife holds all threads",
+        );
+        thread::early_program(saved, arena, &mut program)?;
+        signal::pending(image, (task.pid, saved.tid), (task.pid, saved.tid), arena, &mut program)?;
+        schedule::program(image, saved.tid, arena, &mut program)?;
+        credential::program(image, saved.tid, own, arena, &mut program)?;
+        thread::late_program(saved, &mut program);
+        program.push(Op::Store { address: ready, value: READY }, "ready");
+        program.ask(system_call!(SYS_futex), &[ready, FUTEX_WAKE, EVERYBODY], "the leader");
+        leave(image, saved, control, arena, &mut program)?;
+        let exit = failure_exit(ready, FAILED, arena)?;
+        let at = arena.put(&program.encode(exit))?;
+        let tid = i32::try_from(saved.tid).map_err(|_| Error::Internal("a thread id is out of range"))?;
+        sys::start_thread(tid, run, at).map_err(|error| Error::step(format!("make thread {tid}"), error))?;
+        threads.push(Waiting { program, at, ready });
+    }
+    Ok(Started { run, threads })
+}
+
+/// Appends the end of every thread's program.
+fn leave(
+    image: &Image,
+    saved: &Thread,
+    control: Control,
+    arena: &mut Arena,
+    program: &mut Program,
+) -> Result<()> {
+    program.push(Op::WaitNonZero { address: control.address(Word::Gate) }, "until all are ready");
+    seccomp::program(image, saved.tid, arena, program)?;
+    let frame = thread::frame(image, saved, arena)?;
+    program.push(Op::Return { frame }, format!("into thread {}", saved.tid));
+    Ok(())
+}
+
+/// A program that says that another has failed, and waits to be killed.
+fn failure_exit(word: u64, value: u32, arena: &mut Arena) -> Result<u64> {
+    let never = arena.reserve(4, 64)?;
+    let mut program = Program::new();
+    program.push(Op::Store { address: word, value }, "failed");
+    program.ask(system_call!(SYS_futex), &[word, FUTEX_WAKE, EVERYBODY], "whoever waits");
+    program.push(Op::WaitNonZero { address: never }, "until killed");
+    arena.put(&program.encode(0))
+}
+
+/// What the leader needs for its last steps.
+#[derive(Debug)]
+pub struct Last<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// The process.
+    pub task: &'a Task,
+    /// Its address space.
+    pub memory: &'a Memory,
+    /// Who the loader is.
+    pub own: &'a Credential,
+    /// The executable, if the exe link may be set.
+    pub executable: Option<OwnedFd>,
+    /// Where errors are told.
+    pub report: OwnedFd,
+    /// Under which process id.
+    pub identity: Identity,
+    /// The other threads.
+    pub threads: Started,
+    /// The page that the midwife watches.
+    pub control: Control,
+}
+
+/// Waits until every thread is at the gate, and becomes the leader's program.
+pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
+    last.control.set(Word::Progress, Progress::ThreadsWait.word());
+    while last.control.get(Word::Start) == 0 {
+        last.control.wait(Word::Start, 0);
+    }
+    for waiting in &last.threads.threads {
+        while sys::load(waiting.ready) == 0 {
+            sys::futex_wait(waiting.ready, 0, 100);
+        }
+        if sys::load(waiting.ready) != READY {
+            let ran = sys::read_at(waiting.at, waiting.program.len_bytes());
+            return Err(waiting
+                .program
+                .failed(&ran)
+                .map_or(Error::Internal("a thread failed"), Error::Program));
+        }
+    }
+    let program = leader_program(last, &mut arena)?;
+    let progress = last.control.address(Word::Progress);
+    let exit = failure_exit(progress, Progress::Failed.word(), &mut arena)?;
+    let text: Vec<u8> = program.to_string().into_bytes();
+    let at = arena.put(&[program.encode(exit), text.clone()].concat())?;
+    let word = |value: usize| u32::try_from(value).unwrap_or(0);
+    last.control.set(Word::ProgramLow, u32::try_from(at & 0xffff_ffff).unwrap_or(0));
+    last.control.set(Word::ProgramHigh, u32::try_from(at >> 32).unwrap_or(0));
+    last.control.set(Word::ProgramBytes, word(program.len_bytes()));
+    last.control.set(Word::TextBytes, word(text.len()));
+    sys::become_program(last.threads.run, at)
+}
+
+fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
+    let (image, task, memory) = (last.image, last.task, last.memory);
+    let leader = image.all::<Thread>().find(|thread| thread.tid == task.pid);
+    let leader = leader.ok_or(Error::Internal("the image has no leading thread"))?;
+    let pid = current_tid(task, last.identity, task.pid);
+    let mut program = Program::new();
+    thread::early_program(leader, arena, &mut program)?;
+    signal::dispositions(image, task, arena, &mut program)?;
+    signal::pending(image, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
+    schedule::program(image, task.pid, arena, &mut program)?;
+    task::early_program(task, memory, last.executable.as_ref(), arena, &mut program)?;
+    limit::program(image, task, arena, &mut program)?;
+    credential::program(image, task.pid, last.own, arena, &mut program)?;
+    task::late_program(task, &mut program);
+    thread::late_program(leader, &mut program);
+    timer::arm(image, task, arena, &mut program)?;
+    let ptracer = [u64::from(libc::PR_SET_PTRACER.unsigned_abs()), 0];
+    program.ask(system_call!(SYS_prctl), &ptracer, "the midwife's permission");
+    let own = [
+        Some(last.report.as_raw_fd()),
+        Some(image.file.as_raw_fd()),
+        last.executable.as_ref().map(AsRawFd::as_raw_fd),
+    ];
+    for fd in own.into_iter().flatten() {
+        program.must(system_call!(SYS_close), &[fd.unsigned_abs().into()], "a descriptor of the loader's");
+    }
+    let progress = last.control.address(Word::Progress);
+    program.push(Op::Store { address: progress, value: Progress::Ready.word() }, "ready");
+    program.ask(system_call!(SYS_futex), &[progress, FUTEX_WAKE, EVERYBODY], "the midwife");
+    leave(image, leader, last.control, arena, &mut program)?;
+    Ok(program)
+}

@@ -1,0 +1,161 @@
+//! The host's facts that a plan rests on, looked up once.
+
+use crate::aside;
+use crate::cli::{Allow, Options};
+use crate::error::{Refusal, Result};
+use crate::frame;
+use crate::rebuild::file::{self, Found};
+use crate::sys;
+use binfmt::image::Image;
+use binfmt::note::file::FileIdentity;
+use binfmt::note::thread::Thread;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
+
+/// The host's facts.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Effective capabilities of this process.
+    pub capabilities: u64,
+    /// Which of the image's process and thread ids are taken, and by what.
+    pub taken: BTreeMap<u32, String>,
+    /// Ranges that this process has mapped.
+    pub own_ranges: Vec<(u64, u64)>,
+    /// Extended processor states that are switched on (XCR0).
+    pub extended_features: u64,
+    /// The vdso of this kernel.
+    pub vdso: Vec<u8>,
+    /// What was found at the path of every file that the image names.
+    files: Vec<(FileIdentity, &'static str, Found)>,
+}
+
+impl Host {
+    /// Looks everything up that `image` makes interesting.
+    pub fn look(image: &Image) -> Result<Host> {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let own = aside::own_mappings()?;
+        let vdso = own.iter().find(|mapping| mapping.name == "[vdso]");
+        let vdso =
+            vdso.map(|vdso| sys::read_at(vdso.start, usize::try_from(vdso.end - vdso.start).unwrap_or(0)));
+        Ok(Host {
+            capabilities: effective_capabilities(&status),
+            taken: image.all::<Thread>().filter_map(|thread| Some((thread.tid, who(thread.tid)?))).collect(),
+            own_ranges: own.iter().map(|mapping| (mapping.start, mapping.end)).collect(),
+            extended_features: sys::extended_features().0,
+            vdso: vdso.unwrap_or_default(),
+            files: file::all_identities(image)
+                .into_iter()
+                .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
+                .collect(),
+        })
+    }
+
+    /// Whether this process has a capability.
+    pub fn can(&self, capability: u32) -> bool {
+        self.capabilities >> capability & 1 == 1
+    }
+
+    /// Whether pids may be chosen and the exe link set.
+    pub fn can_checkpoint_restore(&self) -> bool {
+        self.can(CAP_CHECKPOINT_RESTORE) || self.can(CAP_SYS_ADMIN)
+    }
+
+    /// Why the old ids cannot be kept, if they cannot.
+    pub fn against_keep(&self, tids: &[u32]) -> Option<String> {
+        if !self.can_checkpoint_restore() {
+            return Some("that needs CAP_CHECKPOINT_RESTORE, which this user lacks".to_owned());
+        }
+        let (tid, name) = tids.iter().find_map(|tid| self.taken.get_key_value(tid))?;
+        Some(format!("id {tid} is taken by {name}"))
+    }
+
+    /// Everything on this host that stands against a resume, but for the identity.
+    pub fn refusals(&self, image: &Image, options: &Options) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for (identity, purpose, found) in &self.files {
+            if matches!(found, Found::Changed(_)) && options.allow.contains(&Allow::ChangedFile) {
+                continue;
+            }
+            refusals.extend(file::refusal(identity, purpose, found));
+        }
+        refusals.extend(self.processor_refusal(image));
+        refusals.extend(self.vdso_refusal(image));
+        refusals
+    }
+
+    /// A state in use that this processor or kernel lacks.
+    fn processor_refusal(&self, image: &Image) -> Option<Refusal> {
+        let in_use = image
+            .all::<Thread>()
+            .filter_map(|thread| image.extended_state(thread.tid))
+            .fold(0, |all, area| all | frame::features_in_use(area));
+        let missing = in_use & !self.extended_features;
+        let names = [
+            "x87",
+            "SSE",
+            "AVX",
+            "MPX bounds",
+            "MPX control",
+            "AVX-512 masks",
+            "AVX-512 upper halves",
+            "AVX-512 registers 16-31",
+            "processor trace",
+            "protection keys",
+        ];
+        let named: Vec<&str> = names
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| missing >> bit & 1 == 1)
+            .map(|(_, name)| name)
+            .collect();
+        (missing != 0).then(|| Refusal {
+            reason: format!(
+                "this processor lacks state that was in use: {} ({missing:#x})",
+                named.join(", ")
+            ),
+            remedy: "resume it on a processor that has it".to_owned(),
+        })
+    }
+
+    /// Another kernel's vdso has its functions elsewhere.
+    fn vdso_refusal(&self, image: &Image) -> Option<Refusal> {
+        let host = image.all::<binfmt::note::host::Host>().next()?;
+        let same = host.vdso.0.is_empty() || same_code(&host.vdso.0, &self.vdso);
+        (!same).then(|| Refusal {
+            reason: format!("this kernel's vdso differs from that of {}", host.kernel_release),
+            remedy: "resume it on the kernel it was dumped on".to_owned(),
+        })
+    }
+}
+
+/// Whether two vdso images are the same but for what a dumper may have left in the unused tail.
+fn same_code(image: &[u8], own: &[u8]) -> bool {
+    let used = |bytes: &[u8]| {
+        goblin::elf::Elf::parse(bytes).map_or(0, |elf| {
+            let sections =
+                elf.header.e_shoff + u64::from(elf.header.e_shnum) * u64::from(elf.header.e_shentsize);
+            usize::try_from(sections).unwrap_or(0)
+        })
+    };
+    let len = used(own);
+    len > 0 && image.len() == own.len() && image.get(..len) == own.get(..len)
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The name of the process or thread with this id, if there is one.
+fn who(tid: u32) -> Option<String> {
+    let directory = format!("/proc/{tid}");
+    if !Path::new(&directory).exists() {
+        return None;
+    }
+    let name = fs::read_to_string(format!("{directory}/comm")).unwrap_or_default();
+    Some(if name.trim().is_empty() { "another program".to_owned() } else { name.trim().to_owned() })
+}

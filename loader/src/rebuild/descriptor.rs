@@ -1,0 +1,211 @@
+//! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
+
+use crate::error::{Error, Result};
+use crate::rebuild::mapping::Objects;
+use crate::rebuild::{file, memfd, pipe, terminal};
+use binfmt::image::Image;
+use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
+use binfmt::note::file::OpenFile;
+use binfmt::note::memfd::OpenMemfd;
+use binfmt::note::pipe::Pipe;
+use binfmt::note::terminal::OpenTerminal;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Opened descriptions by their id, out of the way of the task's numbers.
+pub type Opened = BTreeMap<u32, OwnedFd>;
+
+/// The loader's own descriptors 0, 1 and 2, out of the way; `None` where the caller had closed one.
+#[derive(Debug)]
+pub struct OwnStdio(pub [Option<OwnedFd>; 3]);
+
+impl OwnStdio {
+    /// Keeps them at or above number `above`.
+    pub fn keep(above: RawFd) -> OwnStdio {
+        let keep = |number: RawFd| {
+            // SAFETY-free: a borrowed number that may be closed only makes the duplication fail.
+            dup_above(number, above).ok()
+        };
+        OwnStdio([keep(0), keep(1), keep(2)])
+    }
+
+    /// The one of this number; for any other number, or where it was closed, /dev/null.
+    pub fn get(&self, number: u32) -> Result<OwnedFd> {
+        let own = usize::try_from(number).ok().and_then(|index| self.0.get(index)).and_then(Option::as_ref);
+        let failed = |error| Error::step(format!("take over descriptor {number}"), error);
+        match own {
+            Some(fd) => {
+                fd.try_clone().map_err(|error| Error::io(format!("take over descriptor {number}"), &error))
+            }
+            None => {
+                nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+                    .map_err(failed)
+            }
+        }
+    }
+}
+
+/// What `--plan` says of the descriptors.
+pub fn steps(image: &Image) -> Vec<String> {
+    let numbers = |id: u32| {
+        let tables = image.all::<DescriptorTable>();
+        let entries =
+            tables.flat_map(|table| &table.descriptors).filter(move |entry| entry.description == id);
+        entries.map(|entry| entry.number.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    image
+        .all::<Description>()
+        .map(|description| match description.kind {
+            DescriptionKind::Outside | DescriptionKind::Terminal => {
+                format!(
+                    "dup2()  # {} takes the loader's own (it was {})",
+                    numbers(description.id),
+                    description.label
+                )
+            }
+            DescriptionKind::Closed => format!("# {} stays closed", numbers(description.id)),
+            _ => format!("open({})  # descriptor {}", description.label, numbers(description.id)),
+        })
+        .collect()
+}
+
+/// A duplicate of `number`, which must be open, at or above `above`, closed on exec.
+pub fn dup_above(number: RawFd, above: RawFd) -> std::result::Result<OwnedFd, Errno> {
+    let result = crate::sys::call(
+        libc::SYS_fcntl,
+        [
+            number.unsigned_abs().into(),
+            libc::F_DUPFD_CLOEXEC.unsigned_abs().into(),
+            above.unsigned_abs().into(),
+            0,
+            0,
+            0,
+        ],
+    )?;
+    Ok(crate::sys::adopt(RawFd::try_from(result).unwrap_or(-1)))
+}
+
+/// Opens every description of the image, each once, all at or above `above`.
+pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) -> Result<Opened> {
+    let mut opened = Opened::new();
+    for pipe in image.all::<Pipe>() {
+        pipe::rebuild(image, pipe, &mut opened)?;
+    }
+    for description in image.all::<Description>() {
+        let id = description.id;
+        let fd = match description.kind {
+            DescriptionKind::File => {
+                let open = image.all::<OpenFile>().find(|open| open.description == id);
+                file::reopen(image, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
+            }
+            DescriptionKind::Memfd => {
+                let open = image.all::<OpenMemfd>().find(|open| open.description == id);
+                memfd::reopen(
+                    open.ok_or(Error::Internal("a memfd's note is missing"))?,
+                    description,
+                    objects,
+                )?
+            }
+            DescriptionKind::Terminal => {
+                let open = image.all::<OpenTerminal>().find(|open| open.description == id);
+                let number = first_number(image, id);
+                terminal::take(open.ok_or(Error::Internal("a terminal's note is missing"))?, number, own)?
+            }
+            // The loader's own descriptor of the same number is put there by `place`.
+            DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
+        };
+        opened.insert(id, fd);
+    }
+    for (id, fd) in &mut opened {
+        if fd.as_raw_fd() < above {
+            let moved = dup_above(fd.as_raw_fd(), above)
+                .map_err(|error| Error::step(format!("move description {id} out of the way"), error))?;
+            *fd = moved;
+        }
+    }
+    set_owners(image, &opened)?;
+    Ok(opened)
+}
+
+/// The lowest descriptor of a description.
+fn first_number(image: &Image, description: u32) -> u32 {
+    let entries = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors);
+    entries.filter(|entry| entry.description == description).map(|entry| entry.number).min().unwrap_or(0)
+}
+
+/// Who gets SIGIO from a description, and as which signal.
+fn set_owners(image: &Image, opened: &Opened) -> Result<()> {
+    const F_SETSIG: u64 = 10;
+    const F_SETOWN_EX: u64 = 15;
+    for description in image.all::<Description>().filter(|description| description.owner != 0) {
+        let Some(fd) = opened.get(&description.id) else { continue };
+        let number: u64 = fd.as_raw_fd().unsigned_abs().into();
+        // struct f_owner_ex is two 32-bit words, the type and the id.
+        let owner = [description.owner_type, description.owner];
+        let failed = |error| Error::step(format!("set the owner of {}", description.label), error);
+        crate::sys::call(libc::SYS_fcntl, [number, F_SETOWN_EX, owner.as_ptr().addr() as u64, 0, 0, 0])
+            .map_err(failed)?;
+        if description.owner_signal != 0 {
+            crate::sys::call(libc::SYS_fcntl, [number, F_SETSIG, description.owner_signal.into(), 0, 0, 0])
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts descriptions at their numbers. Every other descriptor but those in `keep` is closed.
+pub fn place(image: &Image, mut opened: Opened, own: OwnStdio, keep: &[RawFd]) -> Result<()> {
+    let entries: Vec<_> = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors).collect();
+    let kind =
+        |id: u32| image.all::<Description>().find(|description| description.id == id).map(|found| found.kind);
+    let stays_open = |id: u32| kind(id).is_some_and(|kind| kind != DescriptionKind::Closed);
+    for entry in entries.iter().filter(|entry| stays_open(entry.description)) {
+        let taken = match kind(entry.description) {
+            Some(DescriptionKind::Outside | DescriptionKind::Terminal) if entry.number < 3 => {
+                own.get(entry.number)?
+            }
+            Some(DescriptionKind::Outside) => own.get(0)?,
+            _ => {
+                let fd =
+                    opened.get(&entry.description).ok_or(Error::Internal("a description was not opened"))?;
+                fd.try_clone().map_err(|error| Error::io("duplicate a descriptor", &error))?
+            }
+        };
+        put(taken.as_fd(), entry.number, entry.close_on_exec)?;
+    }
+    opened.clear();
+    drop(own);
+    let mut stay: Vec<u32> =
+        entries.iter().filter(|entry| stays_open(entry.description)).map(|e| e.number).collect();
+    stay.extend(keep.iter().map(|fd| fd.unsigned_abs()));
+    stay.sort_unstable();
+    close_others(&stay)
+}
+
+fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
+    let failed = |error| Error::step(format!("make descriptor {number}"), error);
+    let flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
+    let same = from.as_raw_fd().unsigned_abs() == number;
+    if same {
+        let flags = if close_on_exec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+        return fcntl(from, FcntlArg::F_SETFD(flags)).map(drop).map_err(failed);
+    }
+    let args = [from.as_raw_fd().unsigned_abs().into(), number.into(), flags.into(), 0, 0, 0];
+    crate::sys::call(libc::SYS_dup3, args).map(drop).map_err(failed)
+}
+
+/// Closes every descriptor that is not in the ascending list `stay`.
+fn close_others(stay: &[u32]) -> Result<()> {
+    let mut from = 0u32;
+    for number in stay.iter().copied().chain([u32::MAX]) {
+        if number > from {
+            let args = [from.into(), u64::from(number - 1), 0, 0, 0, 0];
+            crate::sys::call(libc::SYS_close_range, args)
+                .map_err(|error| Error::step("close the loader's own descriptors", error))?;
+        }
+        from = number.saturating_add(1);
+    }
+    Ok(())
+}

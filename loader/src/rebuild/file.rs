@@ -1,0 +1,212 @@
+//! Files that have a place in a filesystem: found again, compared, opened.
+
+use crate::error::{Error, Refusal, Result};
+use binfmt::image::Image;
+use binfmt::note::descriptor::Description;
+use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
+use binfmt::note::filesystem::Filesystem;
+use binfmt::note::mapping::{MappedObject, Memory, ObjectKind};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// How a file is going to be used, which decides what change of it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its present content is part of the program's state.
+    Reads,
+    /// The program writes it: it may have grown since.
+    Writes,
+    /// Only that it is there matters.
+    Place,
+}
+
+/// What was found at a file's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The file, or one that cannot be told from it.
+    Same,
+    /// Another one, or the same with another content; how it differs.
+    Changed(String),
+    /// Nothing that can be opened.
+    Missing(Errno),
+}
+
+/// Every file of the image that must be found at its path.
+pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access)> {
+    let mut all = Vec::new();
+    for memory in image.all::<Memory>() {
+        all.push((&memory.executable, "executable", Access::Reads));
+    }
+    for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::File) {
+        all.push((&object.file, "mapped file", if object.writable { Access::Writes } else { Access::Reads }));
+    }
+    for open in image.all::<OpenFile>() {
+        let flags = image.all::<Description>().find(|description| description.id == open.description);
+        let flags = flags.map_or(0, |description| description.flags.cast_signed());
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let regular = open.file.file_type == FileType::Regular && flags & libc::O_PATH == 0;
+        let access = match (regular, writes) {
+            (false, _) => Access::Place,
+            (true, true) => Access::Writes,
+            (true, false) => Access::Reads,
+        };
+        all.push((&open.file, "open file", access));
+    }
+    for filesystem in image.all::<Filesystem>() {
+        all.push((&filesystem.working_directory, "working directory", Access::Place));
+    }
+    all.retain(|(identity, ..)| !identity.path.0.is_empty() && identity.presence == Presence::Linked);
+    all
+}
+
+/// Looks whether the file at the path is the one that was saved.
+pub fn look(identity: &FileIdentity, access: Access) -> Found {
+    match fs::metadata(identity.path.as_path()) {
+        Ok(now) => compare(identity, access, &now),
+        Err(error) => Found::Missing(Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOENT))),
+    }
+}
+
+fn compare(identity: &FileIdentity, access: Access, now: &fs::Metadata) -> Found {
+    if file_type(now) != identity.file_type && identity.file_type != FileType::SymbolicLink {
+        return Found::Changed("it is another type of file".to_owned());
+    }
+    let devices = [FileType::CharacterDevice, FileType::BlockDevice];
+    if devices.contains(&identity.file_type) && now.rdev() != identity.device_number {
+        return Found::Changed("it is another device".to_owned());
+    }
+    if identity.file_type != FileType::Regular || access == Access::Place {
+        return Found::Same;
+    }
+    if !identity.build_id.0.is_empty() {
+        return match binfmt::build_id::of_file(identity.path.as_path()) {
+            Some(found) if found == identity.build_id.0 => Found::Same,
+            found => Found::Changed(format!(
+                "the image has build id {}, this host has {}",
+                identity.build_id,
+                found.map_or("none".to_owned(), |id| binfmt::wire::Bytes(id).to_string()),
+            )),
+        };
+    }
+    let modified_ns = now.mtime().saturating_mul(1_000_000_000).saturating_add(now.mtime_nsec());
+    match access {
+        Access::Writes if now.size() < identity.size_bytes => {
+            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size()))
+        }
+        Access::Reads if now.size() != identity.size_bytes => {
+            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size()))
+        }
+        Access::Reads if modified_ns != identity.modified_ns => {
+            Found::Changed("it was modified after the checkpoint".to_owned())
+        }
+        _ => Found::Same,
+    }
+}
+
+fn file_type(now: &fs::Metadata) -> FileType {
+    let kind = now.file_type();
+    match () {
+        () if kind.is_dir() => FileType::Directory,
+        () if kind.is_char_device() => FileType::CharacterDevice,
+        () if kind.is_block_device() => FileType::BlockDevice,
+        () if kind.is_fifo() => FileType::Fifo,
+        () if kind.is_socket() => FileType::Socket,
+        () if kind.is_symlink() => FileType::SymbolicLink,
+        () => FileType::Regular,
+    }
+}
+
+/// What to say of a file that was not found as it was.
+pub fn refusal(identity: &FileIdentity, purpose: &str, found: &Found) -> Option<Refusal> {
+    match found {
+        Found::Same => None,
+        Found::Changed(how) => Some(Refusal {
+            reason: format!("{} ({purpose}) is not the file it was: {how}", identity.path),
+            remedy: "put the old one back, or resume with --allow changed-file".to_owned(),
+        }),
+        Found::Missing(error) => Some(Refusal {
+            reason: format!("{} ({purpose}) cannot be opened: {error}", identity.path),
+            remedy: "put the file back, or resume where it was dumped".to_owned(),
+        }),
+    }
+}
+
+/// Status flags that open(2) must get; the others of a description's are set by it.
+const OPEN_FLAGS: i32 = libc::O_ACCMODE
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_DIRECT
+    | libc::O_PATH
+    | libc::O_DIRECTORY
+    | libc::O_NOFOLLOW
+    | libc::O_NOATIME
+    | libc::O_SYNC
+    | libc::O_ASYNC
+    | libc::O_LARGEFILE;
+
+/// Opens the file of a description and sets its offset.
+pub fn reopen(image: &Image, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
+    let flags = description.flags.cast_signed() & OPEN_FLAGS;
+    let fd = open_identity(image, &open_file.file, flags)?;
+    let seekable =
+        matches!(open_file.file.file_type, FileType::Regular | FileType::Directory | FileType::BlockDevice);
+    if seekable && flags & libc::O_PATH == 0 && description.position != 0 {
+        let position = description.position.cast_signed();
+        nix::unistd::lseek64(&fd, position, nix::unistd::Whence::SeekSet)
+            .map_err(|error| Error::step(format!("seek in {}", open_file.file.path), error))?;
+    }
+    Ok(fd)
+}
+
+/// Opens a file, or makes it again if it had no name any more.
+pub fn open_identity(image: &Image, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
+    let failed = |error| Error::step(format!("open {}", identity.path), error);
+    let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
+    match identity.presence {
+        Presence::Linked => open(identity.path.as_path(), flags, Mode::empty()).map_err(failed),
+        Presence::LinkedElsewhere => {
+            open(identity.other_link.as_path(), flags, Mode::empty()).map_err(failed)
+        }
+        Presence::Deleted | Presence::Unnamed => deleted(image, identity, flags),
+    }
+}
+
+/// Makes a file without a name, from the content in the image. For a moment it has its old name, if that is free, so
+/// that `/proc/PID/fd` shows what it did.
+fn deleted(image: &Image, identity: &FileIdentity, flags: OFlag) -> Result<OwnedFd> {
+    let path = identity.path.as_path();
+    let failed = |error| Error::step(format!("make the deleted file {} again", identity.path), error);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
+    let mode = Mode::from_bits_truncate(identity.mode);
+    let unnamed =
+        open(directory, OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, mode).map_err(failed)?;
+    super::fill_object(image, identity.content, &unnamed, identity.size_bytes, &identity.path.to_string())?;
+    nix::unistd::fchown(
+        &unnamed,
+        Some(nix::unistd::Uid::from_raw(identity.user)),
+        Some(nix::unistd::Gid::from_raw(identity.group)),
+    )
+    .or_else(|error| if error == Errno::EPERM { Ok(()) } else { Err(failed(error)) })?;
+    nix::sys::stat::fchmod(&unnamed, mode).map_err(failed)?;
+    let own_name = super::fd_path(&unnamed);
+    let named = identity.presence == Presence::Deleted
+        && nix::unistd::linkat(
+            nix::fcntl::AT_FDCWD,
+            own_name.as_str(),
+            nix::fcntl::AT_FDCWD,
+            path,
+            nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW,
+        )
+        .is_ok();
+    let name = if named { path.to_path_buf() } else { own_name.into() };
+    let reopened = open(&name, flags - OFlag::O_TMPFILE, Mode::empty());
+    if named {
+        nix::unistd::unlink(path).map_err(failed)?;
+    }
+    reopened.map_err(failed)
+}

@@ -1,0 +1,78 @@
+//! How each kind of kernel state is made again: one file for each, by the name it has in the image.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use binfmt::image::{Image, ImageError, Owner};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+pub mod credential;
+pub mod descriptor;
+pub mod file;
+pub mod filesystem;
+pub mod limit;
+pub mod lock;
+pub mod mapping;
+pub mod memfd;
+pub mod pipe;
+pub mod schedule;
+pub mod seccomp;
+pub mod signal;
+pub mod task;
+pub mod terminal;
+pub mod thread;
+pub mod timer;
+
+/// The path by which a descriptor of ours can be opened again.
+fn fd_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Writes the content of object `id` to `target`, whose length becomes `size_bytes`. What the image does not store
+/// stays a hole. Every segment is compared with its digest on the way.
+fn fill_object(image: &Image, id: u32, target: &OwnedFd, size_bytes: u64, name: &str) -> Result<()> {
+    const PIECE_BYTES: u64 = 4 << 20;
+    let failed = |error| Error::step(format!("fill {name}"), error);
+    let size = i64::try_from(size_bytes).map_err(|_| failed(Errno::EFBIG))?;
+    nix::unistd::ftruncate(target.as_fd(), size).map_err(failed)?;
+    if id == 0 {
+        return Ok(());
+    }
+    let digests = image.digests()?;
+    let file =
+        std::fs::File::from(target.try_clone().map_err(|error| Error::io(format!("fill {name}"), &error))?);
+    let owned =
+        image.segments.iter().zip(&digests).filter(|((segment, _), _)| segment.owner == Owner::Object(id));
+    for ((segment, offset), expected) in owned {
+        let (mut at, mut found) = (0, binfmt::digest::EMPTY);
+        while at < segment.len_bytes {
+            let len =
+                usize::try_from(PIECE_BYTES.min(segment.len_bytes - at)).map_err(|_| failed(Errno::EFBIG))?;
+            let mut piece = vec![0; len];
+            image
+                .file
+                .read_exact_at(&mut piece, offset + at)
+                .map_err(|error| ImageError::Io { offset: offset + at, error })?;
+            found = binfmt::digest::combine(found, binfmt::digest::digest(&piece), piece.len() as u64);
+            file.write_all_at(&piece, segment.start + at)
+                .map_err(|error| Error::io(format!("fill {name}"), &error))?;
+            at += piece.len() as u64;
+        }
+        if found != *expected {
+            return Err(mismatch(segment, *offset).into());
+        }
+    }
+    Ok(())
+}
+
+/// The error for a segment whose bytes are not those that were written.
+pub(crate) fn mismatch(segment: &binfmt::image::Segment, offset: u64) -> ImageError {
+    ImageError::Damaged { offset, what: segment.mismatch() }
+}
+
+/// A `prctl(2)` with numbers only.
+pub(crate) fn prctl(option: i32, args: [u64; 4]) -> std::result::Result<u64, Errno> {
+    let [a, b, c, d] = args;
+    sys::call(libc::SYS_prctl, [option.unsigned_abs().into(), a, b, c, d, 0])
+}

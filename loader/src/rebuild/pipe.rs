@@ -1,0 +1,101 @@
+//! Pipes and FIFOs: made, filled with what was in them, both ends opened.
+
+use crate::error::{Error, Result};
+use crate::rebuild::descriptor::Opened;
+use crate::rebuild::{fd_path, mismatch};
+use binfmt::image::{Image, ImageError, Owner};
+use binfmt::note::descriptor::Description;
+use binfmt::note::pipe::Pipe;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// Makes a pipe with its content and opens its ends.
+pub fn rebuild(image: &Image, pipe: &Pipe, opened: &mut Opened) -> Result<()> {
+    let name = if pipe.fifo.path.0.is_empty() {
+        format!("pipe:[{}]", pipe.inode)
+    } else {
+        pipe.fifo.path.to_string()
+    };
+    let failed = |error| Error::step(format!("make {name} again"), error);
+    let (anchor, path) = if pipe.fifo.path.0.is_empty() {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        let path = fd_path(&read);
+        (vec![read, write], path)
+    } else {
+        let path = pipe.fifo.path.to_string();
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        (vec![open(pipe.fifo.path.as_path(), flags, Mode::empty()).map_err(failed)?], path)
+    };
+    let Some(writer) = anchor.last() else { return Ok(()) };
+    let capacity = i32::try_from(pipe.capacity_bytes).unwrap_or(i32::MAX);
+    if fcntl(writer.as_fd(), FcntlArg::F_GETPIPE_SZ) != Ok(capacity) {
+        fcntl(writer.as_fd(), FcntlArg::F_SETPIPE_SZ(capacity)).map_err(failed)?;
+    }
+    fill(image, pipe, writer, &name)?;
+    for description in image.all::<Description>().filter(|found| pipe.descriptions.contains(&found.id)) {
+        opened.insert(description.id, end(description, &path, &name)?);
+    }
+    Ok(())
+}
+
+/// Opens one end anew, by the path of the pipe, so that it has flags of its own.
+fn end(description: &Description, path: &str, name: &str) -> Result<OwnedFd> {
+    let failed = |error| Error::step(format!("open an end of {name}"), error);
+    let kept = libc::O_ACCMODE | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_ASYNC;
+    let wanted = description.flags.cast_signed() & kept;
+    // Without O_NONBLOCK an end would wait for the other; both exist, but the flag costs nothing.
+    let flags = OFlag::from_bits_retain(wanted | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let fd = open(path, flags, Mode::empty()).map_err(failed)?;
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(wanted & !libc::O_ACCMODE)))
+        .map_err(failed)?;
+    Ok(fd)
+}
+
+/// Writes what was in the pipe, packet by packet where it kept packets apart.
+fn fill(image: &Image, pipe: &Pipe, writer: &OwnedFd, name: &str) -> Result<()> {
+    if pipe.content == 0 {
+        return Ok(());
+    }
+    let bytes = content(image, pipe.content)?;
+    let failed = |error| Error::step(format!("fill {name}"), error);
+    if pipe.packets.is_empty() {
+        return write_all(writer, &bytes).map_err(failed);
+    }
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_DIRECT)).map_err(failed)?;
+    let mut rest = bytes.as_slice();
+    for len in &pipe.packets {
+        let len = usize::try_from(*len).unwrap_or(usize::MAX).min(rest.len());
+        let (packet, after) = rest.split_at(len);
+        write_all(writer, packet).map_err(failed)?;
+        rest = after;
+    }
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).map_err(failed).map(drop)
+}
+
+fn write_all(writer: &OwnedFd, mut bytes: &[u8]) -> std::result::Result<(), nix::errno::Errno> {
+    while !bytes.is_empty() {
+        let written = nix::unistd::write(writer, bytes)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// All bytes of a small object.
+fn content(image: &Image, id: u32) -> Result<Vec<u8>> {
+    let digests = image.digests()?;
+    let mut all = Vec::new();
+    let owned =
+        image.segments.iter().zip(&digests).filter(|((segment, _), _)| segment.owner == Owner::Object(id));
+    for ((segment, offset), expected) in owned {
+        let mut bytes = vec![0; usize::try_from(segment.len_bytes).unwrap_or(0)];
+        let read = image.file.read_exact_at(&mut bytes, *offset);
+        read.map_err(|error| ImageError::Io { offset: *offset, error })?;
+        if binfmt::digest::digest(&bytes) != *expected {
+            return Err(mismatch(segment, *offset).into());
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}

@@ -1,0 +1,98 @@
+//! What one start of the loader hands to the next, as arguments.
+
+use crate::arena::Hole;
+use crate::error::{Error, Result};
+use crate::sys;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// First argument of a start that goes on where another one stopped.
+const MARK: &str = "\u{1}ckpt-stage";
+
+/// Where a start goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// In a process of its own that has just exec'd: step aside.
+    Aside,
+    /// In the hole: build the task.
+    Assemble,
+}
+
+/// Under which process id the task comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Its original one; threads too.
+    Keep,
+    /// That of the exec'd process.
+    Fresh,
+}
+
+/// What is handed over. Descriptors are given up by one start and adopted by the next.
+#[derive(Debug)]
+pub struct Stage {
+    /// Where to go on.
+    pub point: Point,
+    /// The image.
+    pub image: OwnedFd,
+    /// The control page.
+    pub control: OwnedFd,
+    /// Where errors are told.
+    pub report: OwnedFd,
+    /// Where to stand.
+    pub hole: Hole,
+    /// Under which process id.
+    pub identity: Identity,
+    /// Whether the image has files that changed and the user accepts that.
+    pub allow_changed_files: bool,
+}
+
+impl Stage {
+    /// The arguments of the next start.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let point = match self.point {
+            Point::Aside => "aside",
+            Point::Assemble => "assemble",
+        };
+        let identity = match self.identity {
+            Identity::Keep => "keep",
+            Identity::Fresh => "fresh",
+        };
+        let numbers = [
+            self.image.as_raw_fd().into(),
+            self.control.as_raw_fd().into(),
+            self.report.as_raw_fd().into(),
+            self.hole.start.cast_signed(),
+            self.hole.heap_bytes.cast_signed(),
+            self.hole.arena_bytes.cast_signed(),
+            i64::from(self.allow_changed_files),
+        ];
+        let fixed = ["ckpt-loader", MARK, point, identity].map(str::to_owned);
+        fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
+    }
+
+    /// What the previous start handed over, if there was one.
+    pub fn from_arguments(arguments: &[String]) -> Result<Option<Stage>> {
+        let [_, mark, point, identity, numbers @ ..] = arguments else { return Ok(None) };
+        if mark != MARK {
+            return Ok(None);
+        }
+        let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
+        let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+        let [image, control, report, start, heap_bytes, arena_bytes, allow] = numbers[..] else {
+            return Err(broken());
+        };
+        let fd = |number: i64| RawFd::try_from(number).map(sys::adopt).map_err(|_| broken());
+        Ok(Some(Stage {
+            point: if point == "aside" { Point::Aside } else { Point::Assemble },
+            identity: if identity == "keep" { Identity::Keep } else { Identity::Fresh },
+            image: fd(image)?,
+            control: fd(control)?,
+            report: fd(report)?,
+            hole: Hole {
+                start: start.cast_unsigned(),
+                heap_bytes: heap_bytes.cast_unsigned(),
+                arena_bytes: arena_bytes.cast_unsigned(),
+            },
+            allow_changed_files: allow != 0,
+        }))
+    }
+}

@@ -1,0 +1,403 @@
+//! The only unsafe code of the loader: one system call per function, no policy.
+//!
+//! The loader works on addresses as numbers: most of its life it stands in a hole of an address space whose rest it
+//! builds for somebody else. The obligation that all functions on addresses share is named once: **nothing of the
+//! loader's own lies in the range**. The plan chooses the hole outside of all mappings of the image, and `aside` has
+//! moved everything of the loader's into it, so a range outside of the hole holds no Rust object.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The result of a raw system call.
+fn check(result: libc::c_long) -> Result<u64, Errno> {
+    if result == -1 { Err(Errno::last()) } else { Ok(result.cast_unsigned()) }
+}
+
+/// mmap(2) of `len_bytes` at exactly `at`. Without a descriptor the mapping is anonymous.
+pub fn map_fixed(
+    at: u64,
+    len_bytes: u64,
+    protection: u32,
+    flags: i32,
+    from: Option<(BorrowedFd<'_>, u64)>,
+) -> Result<(), Errno> {
+    let (fd, offset) = from.map_or((-1, 0), |(fd, offset)| (fd.as_raw_fd(), offset));
+    let flags = flags | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping, so no object of ours changes.
+    let got = check(unsafe { libc::syscall(libc::SYS_mmap, at, len_bytes, protection, flags, fd, offset) })?;
+    if got == at { Ok(()) } else { Err(Errno::EEXIST) }
+}
+
+/// munmap(2).
+pub fn unmap(at: u64, len_bytes: u64) -> Result<(), Errno> {
+    // SAFETY: nothing of the loader's own lies in the range (module documentation).
+    check(unsafe { libc::syscall(libc::SYS_munmap, at, len_bytes) }).map(drop)
+}
+
+/// mremap(2) to exactly `to`, which must be free.
+pub fn remap(at: u64, old_bytes: u64, new_bytes: u64, to: u64) -> Result<(), Errno> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: nothing of the loader's own lies in either range (module documentation).
+    check(unsafe { libc::syscall(libc::SYS_mremap, at, old_bytes, new_bytes, flags, to) }).map(drop)
+}
+
+/// mprotect(2), or pkey_mprotect(2) for a key other than 0.
+pub fn protect(at: u64, len_bytes: u64, protection: u32, key: u32) -> Result<(), Errno> {
+    // SAFETY: nothing of the loader's own lies in the range (module documentation).
+    let result = unsafe {
+        match key {
+            0 => libc::syscall(libc::SYS_mprotect, at, len_bytes, protection),
+            key => libc::syscall(libc::SYS_pkey_mprotect, at, len_bytes, protection, key),
+        }
+    };
+    check(result).map(drop)
+}
+
+/// madvise(2).
+pub fn advise(at: u64, len_bytes: u64, advice: i32) -> Result<(), Errno> {
+    // SAFETY: nothing of the loader's own lies in the range (module documentation).
+    check(unsafe { libc::syscall(libc::SYS_madvise, at, len_bytes, advice) }).map(drop)
+}
+
+/// mlock2(2).
+pub fn lock(at: u64, len_bytes: u64, flags: u32) -> Result<(), Errno> {
+    // SAFETY: locking changes no contents.
+    check(unsafe { libc::syscall(libc::SYS_mlock2, at, len_bytes, flags) }).map(drop)
+}
+
+/// Names an anonymous range (PR_SET_VMA_ANON_NAME).
+pub fn name_range(at: u64, len_bytes: u64, name: &CStr) -> Result<(), Errno> {
+    const PR_SET_VMA: i32 = 0x5356_4d41;
+    // SAFETY: the kernel reads `name`, which lives through the call, and changes no contents.
+    check(unsafe { libc::syscall(libc::SYS_prctl, PR_SET_VMA, 0, at, len_bytes, name.as_ptr()) }).map(drop)
+}
+
+/// Writes `bytes` at `at`, which must be mapped and writable.
+pub fn write_at(at: u64, bytes: &[u8]) {
+    // SAFETY: nothing of the loader's own lies there (module documentation); the callers have mapped the range
+    // writable, and `bytes`, an object of ours, cannot overlap it.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            bytes.as_ptr(),
+            std::ptr::with_exposed_provenance_mut(addr(at)),
+            bytes.len(),
+        )
+    }
+}
+
+/// The `len_bytes` at `at`, copied.
+pub fn read_at(at: u64, len_bytes: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len_bytes];
+    // SAFETY: the callers have mapped the range readable; `bytes` is ours and cannot overlap it.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            std::ptr::with_exposed_provenance(addr(at)),
+            bytes.as_mut_ptr(),
+            len_bytes,
+        )
+    }
+    bytes
+}
+
+/// The digest of the `len_bytes` at `at`, which must be mapped and readable and which nobody writes meanwhile.
+pub fn digest_at(at: u64, len_bytes: usize) -> u64 {
+    // SAFETY: the callers have mapped and filled the range; no other thread of ours writes it, and no task runs yet.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(addr(at)), len_bytes) };
+    binfmt::digest::digest(bytes)
+}
+
+/// pread64(2) to `at`, which must be mapped and writable. Returns how many bytes came.
+pub fn read_into(file: BorrowedFd<'_>, at: u64, len_bytes: u64, offset: u64) -> Result<u64, Errno> {
+    // SAFETY: nothing of the loader's own lies there (module documentation).
+    check(unsafe { libc::syscall(libc::SYS_pread64, file.as_raw_fd(), at, len_bytes, offset) })
+}
+
+/// Any system call whose arguments are numbers, or addresses in an [`crate::arena::Arena`].
+///
+/// For the few calls that have no wrapper in nix and change nothing in memory; the caller says so.
+pub fn call(number: libc::c_long, args: [u64; 6]) -> Result<u64, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the callers pass calls that touch no memory of ours beyond what the arguments point to, which is the
+    // arena's.
+    check(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+fn addr(at: u64) -> usize {
+    // usize has 64 bits on the only architecture there is.
+    usize::try_from(at).unwrap_or(usize::MAX)
+}
+
+/// `struct prctl_mm_map` (include/uapi/linux/prctl.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MmMap {
+    /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end
+    pub layout: [u64; 11],
+    /// Address of the auxiliary vector.
+    pub auxv: u64,
+    /// Its length in bytes.
+    pub auxv_bytes: u32,
+    /// Descriptor of the new executable, or all ones.
+    pub executable_fd: u32,
+}
+
+impl MmMap {
+    /// Its bytes, for a program.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let words = self.layout.into_iter().chain([self.auxv]).flat_map(u64::to_le_bytes);
+        words.chain(self.auxv_bytes.to_le_bytes()).chain(self.executable_fd.to_le_bytes()).collect()
+    }
+}
+
+/// A call that must precede `set_memory_layout`: forgets rseq, alternate stack and fault handlers, which point into
+/// what is about to go away.
+pub fn forget_runtime() {
+    unsafe extern "C" {
+        static __rseq_offset: isize;
+        static __rseq_size: u32;
+    }
+    const RSEQ_SIGNATURE: u32 = 0x5305_3053;
+    // SAFETY: the C library defines both; fs:0 holds the thread pointer (x86-64 psABI); unregistering the area it
+    // registered itself, and removing handlers, leaves no pointer behind in the kernel.
+    unsafe {
+        if __rseq_size != 0 {
+            let thread_pointer: isize;
+            std::arch::asm!("mov {}, fs:0", out(reg) thread_pointer, options(nostack, readonly));
+            let area = thread_pointer + __rseq_offset;
+            libc::syscall(libc::SYS_rseq, area, 32, 1, RSEQ_SIGNATURE);
+        }
+        let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        libc::sigaltstack(&raw const off, std::ptr::null_mut());
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+}
+
+/// The second start: makes `map` the process's layout and jumps to `entry` on the stack at `stack`.
+pub fn start_again(map: &MmMap, stack: u64, entry: u64) -> Result<std::convert::Infallible, Errno> {
+    const PR_SET_MM_MAP: i32 = 14;
+    // SAFETY: the kernel reads `map` and the vector it points to; nothing allocates from here on.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_MM,
+            PR_SET_MM_MAP,
+            std::ptr::from_ref(map),
+            size_of::<MmMap>(),
+            0,
+        )
+    })?;
+    // SAFETY: `entry` is the entry point of a fresh copy of this static executable, and `stack` holds what the kernel
+    // would have put there (aside::initial_stack). Nothing of this start is used again.
+    unsafe {
+        std::arch::asm!("mov rsp, {stack}", "xor edx, edx", "xor ebp, ebp", "jmp {entry}",
+            stack = in(reg) stack, entry = in(reg) entry, options(noreturn));
+    }
+}
+
+/// Leaves Rust for good: the calling task runs the program at `program` with the stub at `run`.
+pub fn become_program(run: u64, program: u64) -> ! {
+    // SAFETY: `run` is the stub's entry in executable memory of the arena, `program` ends with a Return.
+    unsafe {
+        std::arch::asm!("mov r12, {program}", "jmp {run}", program = in(reg) program, run = in(reg) run,
+            options(noreturn));
+    }
+}
+
+/// `struct clone_args` (clone3(2)).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// fork(2), with a given pid if `pid` is not 0. Returns 0 in the child.
+///
+/// The caller must have a single thread.
+pub fn fork(pid: i32, exit_signal: i32) -> Result<i32, Errno> {
+    let wanted = [pid];
+    let args = CloneArgs {
+        exit_signal: exit_signal.unsigned_abs().into(),
+        set_tid: if pid == 0 { 0 } else { wanted.as_ptr().expose_provenance() as u64 },
+        set_tid_size: u64::from(pid != 0),
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM the child has a copy of everything; the caller is single-threaded, so no lock is held.
+    let child = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
+    Ok(i32::try_from(child).unwrap_or(i32::MAX))
+}
+
+/// Starts a thread of this process with id `tid` that runs the program at `program` with the stub at `run`, and nothing
+/// of Rust's. It needs no stack: the stub has none.
+pub fn start_thread(tid: i32, run: u64, program: u64) -> Result<i32, Errno> {
+    let wanted = [tid];
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    let args = CloneArgs {
+        flags: flags.unsigned_abs().into(),
+        set_tid: wanted.as_ptr().expose_provenance() as u64,
+        set_tid_size: 1,
+        ..CloneArgs::default()
+    };
+    let result: i64;
+    // SAFETY: the child shares the caller's stack pointer but never touches the stack: its next instruction loads the
+    // program and leaves for the stub, which uses none.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov r12, r14",
+            "jmp r15",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r14") program,
+            in("r15") run,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match i32::try_from(result) {
+        Ok(tid) if tid > 0 => Ok(tid),
+        Ok(error) => Err(Errno::from_raw(-error)),
+        Err(_) => Err(Errno::EINVAL),
+    }
+}
+
+/// Sleeps until the word at `at` is no longer `value`, or something else wakes it, or `timeout_ms` has passed.
+pub fn futex_wait(at: u64, value: u32, timeout_ms: u64) {
+    let seconds = i64::try_from(timeout_ms / 1000).unwrap_or(i64::MAX);
+    let rest = i64::try_from(timeout_ms % 1000 * 1_000_000).unwrap_or(0);
+    let timeout = libc::timespec { tv_sec: seconds, tv_nsec: rest };
+    // SAFETY: the kernel reads the word and the timeout and writes nothing. Whatever it returns, the caller looks again.
+    unsafe { libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAIT, value, &raw const timeout, 0, 0) };
+}
+
+/// Wakes everybody who sleeps on the word at `at`.
+pub fn futex_wake(at: u64) {
+    // SAFETY: waking reads and writes nothing.
+    unsafe { libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAKE, i32::MAX, 0, 0, 0) };
+}
+
+/// Reads the 32-bit word at `at`, which others write.
+pub fn load(at: u64) -> u32 {
+    let word: *const std::sync::atomic::AtomicU32 = std::ptr::with_exposed_provenance(addr(at));
+    // SAFETY: the callers pass an aligned word in the control page or the arena, mapped as long as they live.
+    unsafe { (*word).load(std::sync::atomic::Ordering::SeqCst) }
+}
+
+/// Writes the 32-bit word at `at`, which others read.
+pub fn store(at: u64, value: u32) {
+    let word: *const std::sync::atomic::AtomicU32 = std::ptr::with_exposed_provenance(addr(at));
+    // SAFETY: the callers pass an aligned word in the control page or the arena, mapped as long as they live.
+    unsafe { (*word).store(value, std::sync::atomic::Ordering::SeqCst) }
+}
+
+/// A value of this process's auxiliary vector (getauxval(3)); 0 if it is not there.
+pub fn auxiliary_value(kind: u64) -> u64 {
+    // SAFETY: getauxval has no preconditions.
+    unsafe { libc::getauxval(kind) }
+}
+
+/// Takes over a descriptor that another start of the loader, or the kernel, handed over by its number.
+pub fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: the number was received from the kernel (AT_EXECFD) or from the previous stage, which gave it up.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// The extended features that the kernel has switched on (XCR0), and the size of the XSAVE area in bytes with them.
+pub fn extended_features() -> (u64, u32) {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const OSXSAVE: u32 = 1 << 27;
+    if __cpuid(1).ecx & OSXSAVE == 0 {
+        return (3, 576);
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: OSXSAVE says that xgetbv may be executed; it reads a register.
+    unsafe {
+        std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    (u64::from(high) << 32 | u64::from(low), __cpuid_count(0xd, 0).ebx)
+}
+
+/// CPUID: leaf 7 subleaf 0 (EBX, ECX, EDX), leaf 1 (ECX, EDX), leaf 7 subleaf 1 (EAX).
+pub fn processor_features() -> Vec<u32> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    let (seven, one, more) = (__cpuid_count(7, 0), __cpuid(1), __cpuid_count(7, 1));
+    vec![seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, more.eax]
+}
+
+/// _exit(2): no destructor and no handler of the C library's runs.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Reaps a child whose exit signal is not SIGCHLD.
+pub fn wait_clone(pid: i32) -> Result<(), Errno> {
+    // SAFETY: a null status pointer is allowed.
+    check(unsafe { libc::syscall(libc::SYS_wait4, pid, 0, libc::__WALL, 0) }).map(drop)
+}
+
+/// Whether a process that may be nobody's child of ours has ended.
+pub fn has_ended(pid: i32) -> bool {
+    // SAFETY: pidfd_open takes numbers.
+    let Ok(fd) = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) else { return true };
+    let fd = adopt(RawFd::try_from(fd).unwrap_or(-1));
+    let mut ready = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&fd), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// The signal mask of a traced thread in a stop (PTRACE_GETSIGMASK).
+pub fn traced_mask(tid: i32) -> Result<u64, Errno> {
+    let mut mask = 0u64;
+    // SAFETY: the kernel writes eight bytes to `mask`.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGMASK, tid, size_of::<u64>(), &raw mut mask) })?;
+    Ok(mask)
+}
+
+/// Sets the signal mask of a traced thread in a stop (PTRACE_SETSIGMASK).
+pub fn set_traced_mask(tid: i32, mask: u64) -> Result<(), Errno> {
+    // SAFETY: the kernel reads eight bytes from `mask`.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETSIGMASK, tid, size_of::<u64>(), &raw const mask) }).map(drop)
+}
+
+/// Waits for a signal of `set`, all of which are blocked. Returns it, and whether the kernel sent it.
+pub fn wait_signal(set: &nix::sys::signal::SigSet) -> Result<(i32, bool), Errno> {
+    // SAFETY: siginfo_t is plain data, for which zeros are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` and `info` live through the call.
+    let signal = check(unsafe { libc::sigwaitinfo(set.as_ref(), &raw mut info) }.into())?;
+    Ok((i32::try_from(signal).unwrap_or(0), info.si_code == libc::SI_KERNEL))
+}
+
+/// kill(2) with any signal number, real-time ones too. A process that has ended does not matter.
+pub fn send(pid: i32, signal: i32) {
+    // SAFETY: kill takes numbers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Sets the default disposition of a signal.
+pub fn default_disposition(signal: nix::sys::signal::Signal) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
+}
