@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(free_range(&mut [], 1 << 30), Some(base));
         let mut busy = [(base + (1 << 20), base + (2 << 20)), (base + (40 << 20), base + (41 << 20))];
         let at = free_range(&mut busy, 64 << 20).expect("there is room above");
-        assert!(at >= base + (41 << 20) + MARGIN_BYTES && at % HUGE_PAGE_BYTES == 0);
+        assert!(at >= base + (41 << 20) + MARGIN_BYTES && at.is_multiple_of(HUGE_PAGE_BYTES));
         let mut everything = [(0, TASK_END)];
         assert_eq!(free_range(&mut everything, 1 << 20), None);
         let mut high = [(base - (1 << 30), TASK_END)];
