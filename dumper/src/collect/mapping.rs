@@ -1,0 +1,154 @@
+//! The address space: its layout, its mappings, and which of their pages the image carries.
+//!
+//! Carried are pages that only this process has: anonymous ones and copies of a file's pages. Memory that can be shared
+//! (memfd, shared anonymous, System V, deleted files) is carried once as an object, however often it is mapped.
+
+mod object;
+pub mod pages;
+pub mod smaps;
+
+use super::{Collected, Source, Subject, file};
+use crate::error::Error;
+use crate::hatch::{Answers, Arg, Question, Questions};
+use binfmt::image::{Owner, ROOT_MEMORY};
+use binfmt::note::mapping::{Backing, Extent, Mapping, Memory};
+use binfmt::system_call;
+use object::Objects;
+use pages::{Kind, Run};
+use smaps::Area;
+use std::fs::File;
+
+/// linux/prctl.h, 6.3 and 6.4.
+const PR_GET_MDWE: i32 = 66;
+const PR_GET_MEMORY_MERGE: i32 = 68;
+
+/// What the process is asked.
+#[derive(Debug)]
+pub struct Asked {
+    brk: Question,
+    thp_disable: Question,
+    deny_write_execute: Question,
+    memory_merge: Question,
+}
+
+impl Asked {
+    /// Puts the questions.
+    pub fn put(questions: &mut Questions) -> Asked {
+        Asked {
+            brk: questions.ask(system_call!(SYS_brk), &[Arg::Value(0)], 0, "the end of the heap"),
+            thp_disable: questions.prctl(libc::PR_GET_THP_DISABLE, "whether huge pages are off"),
+            deny_write_execute: questions.prctl(PR_GET_MDWE, "whether writable code is denied"),
+            memory_merge: questions.prctl(PR_GET_MEMORY_MERGE, "whether equal pages are merged"),
+        }
+    }
+}
+
+/// Collects the address space.
+pub fn collect(
+    subject: &Subject<'_>,
+    asked: &Asked,
+    answers: &Answers,
+    out: &mut Collected,
+) -> Result<(), Error> {
+    let failed = |what: &str, error| Error::question(subject.pid(), what.to_owned(), error);
+    let pagemap =
+        File::open(subject.proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
+    let runs = pages::find(&pagemap, &subject.areas).map_err(|error| failed("finding its pages", error))?;
+    let mut objects = Objects::new(subject);
+    let mut mappings = Vec::new();
+    for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
+        refuse(area, out);
+        let backing = backing(area);
+        let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
+        if matches!(backing, Backing::Anonymous | Backing::Object) {
+            carry(area, &runs, out);
+        }
+        mappings.push(mapping(area, backing, object, &runs));
+    }
+    let executable = file::Place::magic_link(subject.proc.path("exe"))
+        .map_err(|error| failed("reading which program it runs", error))?;
+    let mut executable_file = file::identify(&executable, file::Naming::Ordinary, out);
+    file::carry(subject, &executable, &mut executable_file, out)?;
+    objects.into_notes().into_iter().for_each(|note| out.note(note));
+    out.note(Memory {
+        id: ROOT_MEMORY,
+        start_code: subject.stat(26),
+        end_code: subject.stat(27),
+        start_data: subject.stat(45),
+        end_data: subject.stat(46),
+        start_brk: subject.stat(47),
+        brk: answers.result_or_zero(asked.brk),
+        start_stack: subject.stat(28),
+        arg_start: subject.stat(48),
+        arg_end: subject.stat(49),
+        env_start: subject.stat(50),
+        env_end: subject.stat(51),
+        auxv: subject.proc.bytes("auxv")?.into(),
+        executable: executable_file,
+        thp_disable: u32::try_from(answers.result_or_zero(asked.thp_disable)).unwrap_or_default(),
+        deny_write_execute: u32::try_from(answers.result_or_zero(asked.deny_write_execute))
+            .unwrap_or_default(),
+        memory_merge: answers.result_or_zero(asked.memory_merge) == 1,
+        lock_future: answers.future_locks(),
+        mappings,
+    });
+    Ok(())
+}
+
+fn backing(area: &Area) -> Backing {
+    match area.path.as_slice() {
+        b"[vvar]" => Backing::Vvar,
+        b"[vvar_vclock]" => Backing::VvarClock,
+        b"[vdso]" => Backing::Vdso,
+        b"[uprobes]" => Backing::Kernel,
+        _ if area.inode != 0 || area.path.starts_with(b"/") => Backing::Object,
+        _ => Backing::Anonymous,
+    }
+}
+
+/// Names a mapping that an image cannot hold.
+fn refuse(area: &Area, out: &mut Collected) {
+    let mut name = |what: &str, advice: &str| {
+        let place = format!("{:x}-{:x}", area.start, area.end);
+        out.unsupported(format!("the mapping {place} {what}"), advice);
+    };
+    let ours = !matches!(backing(area), Backing::Anonymous | Backing::Object);
+    if !ours && (area.has("io") || area.has("pf")) {
+        name("shows the memory of a device", "close the device");
+    }
+    if ["um", "uw", "ui"].iter().any(|flag| area.has(flag)) {
+        name("is served by userfaultfd", "wait until the program has unregistered it");
+    }
+    if area.has("ss") {
+        name("is a shadow stack", "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off");
+    }
+}
+
+fn mapping(area: &Area, backing: Backing, object: u32, runs: &[Run]) -> Mapping {
+    let guards = pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Guard);
+    let name = [&b"[anon:"[..], b"[anon_shmem:"].iter().find_map(|prefix| area.path.strip_prefix(*prefix));
+    Mapping {
+        start: area.start,
+        len_bytes: area.len_bytes(),
+        protection: area.protection,
+        shared: area.shared,
+        backing,
+        object,
+        offset: if backing == Backing::Object { area.offset } else { 0 },
+        vm_flags: area.flags.as_str().into(),
+        name: name.and_then(|name| name.strip_suffix(b"]")).unwrap_or_default().into(),
+        protection_key: area.protection_key,
+        page_bytes: area.page_bytes,
+        guards: guards.map(|run| Extent { start: run.start, len_bytes: run.end - run.start }).collect(),
+    }
+}
+
+/// Adds the pages that only this process has.
+fn carry(area: &Area, runs: &[Run], out: &mut Collected) {
+    // PF_X, PF_W and PF_R are PROT_EXEC, PROT_WRITE and PROT_READ the other way round.
+    let flags = area.protection >> 2 & 1 | area.protection & 2 | (area.protection & 1) << 2;
+    for run in pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Own) {
+        let len_bytes = run.end - run.start;
+        out.content(Owner::Memory(ROOT_MEMORY), run.start, len_bytes, flags, Source::Memory(run.start));
+    }
+}

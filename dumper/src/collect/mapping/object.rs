@@ -1,0 +1,212 @@
+//! What mappings are mapped from: files, and memory without a name that several mappings or tasks can share.
+
+use super::smaps::Area;
+use crate::collect::file::{self, Naming, Place};
+use crate::collect::{Collected, Source, Subject};
+use crate::error::Error;
+use binfmt::image::Owner;
+use binfmt::note::Note;
+use binfmt::note::file::{FileIdentity, FileType};
+use binfmt::note::mapping::{MappedObject, ObjectKind};
+use nix::fcntl::{FcntlArg, fcntl};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+/// Without the right to open shared memory it is read through its mapping, which makes pages of its holes; from here on
+/// that would hurt more than a refusal.
+const READ_THROUGH_MAX_BYTES: u64 = 1 << 30;
+
+/// The objects of one address space.
+#[derive(Debug)]
+pub(super) struct Objects {
+    found: BTreeMap<u32, MappedObject>,
+    /// How far each object reaches, as far as the mappings tell.
+    sizes: BTreeMap<(u64, u64), u64>,
+}
+
+impl Objects {
+    /// None yet.
+    pub(super) fn new(subject: &Subject<'_>) -> Objects {
+        let mut sizes = BTreeMap::new();
+        for area in subject.areas.iter().filter(|area| area.inode != 0) {
+            let size = sizes.entry((area.device, area.inode)).or_insert(0);
+            *size = area.offset.saturating_add(area.len_bytes()).max(*size);
+        }
+        Objects { found: BTreeMap::new(), sizes }
+    }
+
+    /// The notes of all of them.
+    pub(super) fn into_notes(self) -> Vec<Note> {
+        self.found.into_values().map(Note::from).collect()
+    }
+
+    /// The id of the object that `area` is mapped from.
+    pub(super) fn of(
+        &mut self,
+        subject: &Subject<'_>,
+        area: &Area,
+        out: &mut Collected,
+    ) -> Result<u32, Error> {
+        let kind = kind(area);
+        let place = open_place(subject, area);
+        let key = place
+            .as_ref()
+            .map_or((area.device, area.inode), |place| (place.metadata.dev(), place.metadata.ino()));
+        let (id, _) = out.object(key.0, key.1);
+        let writable = area.shared && area.has("mw");
+        if let Some(object) = self.found.get_mut(&id) {
+            object.writable |= writable;
+            return Ok(id);
+        }
+        let mut object = match &place {
+            Some(place) => self.opened(subject, area, id, kind, place, out)?,
+            None => self.unopened(subject, area, id, kind, out),
+        };
+        object.writable = writable;
+        self.found.insert(id, object);
+        Ok(id)
+    }
+
+    /// An object that we can open.
+    fn opened(
+        &self,
+        subject: &Subject<'_>,
+        area: &Area,
+        id: u32,
+        kind: ObjectKind,
+        place: &Place,
+        out: &mut Collected,
+    ) -> Result<MappedObject, Error> {
+        if kind == ObjectKind::File {
+            let mut identity = file::identify(place, Naming::Ordinary, out);
+            if identity.file_type != FileType::Regular {
+                out.unsupported(
+                    format!(
+                        "{:x}-{:x} maps {}, which is no regular file",
+                        area.start, area.end, identity.path
+                    ),
+                    "close the device",
+                );
+            }
+            if !out.carries(id) {
+                file::carry(subject, place, &mut identity, out)?;
+            } else if identity.presence != binfmt::note::file::Presence::Linked {
+                identity.content = id;
+            }
+            return Ok(MappedObject { id, kind, file: identity, ..MappedObject::default() });
+        }
+        if kind == ObjectKind::Device || is_private_memory(kind, area) {
+            let identity = FileIdentity { path: label(area), ..file::from_metadata(&place.metadata) };
+            return Ok(self.memory(area, id, kind, identity, 0));
+        }
+        let failed = |error| Error::question(subject.pid(), "reading its shared memory", error);
+        let opened = Arc::new(File::open(&place.link).map_err(failed)?);
+        let seals = fcntl(&opened, FcntlArg::F_GET_SEALS).unwrap_or(0).cast_unsigned();
+        if !out.carries(id) {
+            file::contents(id, &opened, place.metadata.len(), out).map_err(failed)?;
+        }
+        let identity =
+            FileIdentity { path: label(area), content: id, ..file::from_metadata(&place.metadata) };
+        Ok(self.memory(area, id, kind, identity, seals))
+    }
+
+    /// An object that we have no right to open: its content is read through the mappings.
+    fn unopened(
+        &self,
+        subject: &Subject<'_>,
+        area: &Area,
+        id: u32,
+        kind: ObjectKind,
+        out: &mut Collected,
+    ) -> MappedObject {
+        let size_bytes = self.sizes.get(&(area.device, area.inode)).copied().unwrap_or_default();
+        let identity = FileIdentity {
+            path: label(area),
+            device: area.device,
+            inode: area.inode,
+            size_bytes,
+            mode: 0o600,
+            content: id,
+            ..FileIdentity::default()
+        };
+        if kind == ObjectKind::Device || is_private_memory(kind, area) {
+            return self.memory(area, id, kind, FileIdentity { content: 0, ..identity }, 0);
+        }
+        let whose = format!("{:x}-{:x} maps {}", area.start, area.end, label(area));
+        if kind == ObjectKind::File || kind == ObjectKind::Memfd || size_bytes > READ_THROUGH_MAX_BYTES {
+            out.unsupported(format!("{whose}, which we may not open"), "run ckpt-dump as root");
+            return self.memory(area, id, kind, identity, 0);
+        }
+        let mut parts: Vec<&Area> = subject
+            .areas
+            .iter()
+            .filter(|part| (part.device, part.inode) == (area.device, area.inode) && part.shared)
+            .collect();
+        parts.sort_by_key(|part| part.offset);
+        let mut covered = 0;
+        for part in parts {
+            let from = part.offset.max(covered);
+            let to = part.offset.saturating_add(part.len_bytes());
+            if from < to {
+                let source = Source::Memory(part.start + (from - part.offset));
+                out.content(Owner::Object(id), from, to - from, 0, source);
+                covered = to;
+            }
+        }
+        self.memory(area, id, kind, identity, 0)
+    }
+
+    fn memory(&self, area: &Area, id: u32, kind: ObjectKind, file: FileIdentity, seals: u32) -> MappedObject {
+        let huge_page_bytes = if area.has("ht") { area.page_bytes } else { 0 };
+        let mode = file.mode;
+        MappedObject { id, kind, file, writable: false, huge_page_bytes, seals, mode }
+    }
+}
+
+/// Whether the object is only the label of memory that is all the mapping's own.
+fn is_private_memory(kind: ObjectKind, area: &Area) -> bool {
+    kind == ObjectKind::HugePages && !area.shared
+}
+
+/// The path without ` (deleted)`, which every object without a name bears.
+fn label(area: &Area) -> binfmt::wire::Text {
+    area.path.strip_suffix(b" (deleted)").unwrap_or(&area.path).into()
+}
+
+fn kind(area: &Area) -> ObjectKind {
+    let path = area.path.as_slice();
+    let system_v = || path.strip_prefix(b"/SYSV").and_then(|rest| rest.get(..8));
+    match path.strip_suffix(b" (deleted)") {
+        Some(name) if name.starts_with(b"/memfd:") => ObjectKind::Memfd,
+        Some(b"/dev/zero") => ObjectKind::SharedAnonymous,
+        Some(b"/anon_hugepage") => ObjectKind::HugePages,
+        Some(_) if system_v().is_some_and(|key| key.iter().all(u8::is_ascii_hexdigit)) => ObjectKind::SystemV,
+        None if path.starts_with(b"[anon_shmem:") => ObjectKind::SharedAnonymous,
+        None if path == b"/dev/zero" && !area.shared => ObjectKind::Device,
+        _ => ObjectKind::File,
+    }
+}
+
+/// A way to what `area` is mapped from: its entry in `map_files` (which needs a capability), its path if that still
+/// leads there, the executable's link, or a descriptor of the same file.
+fn open_place(subject: &Subject<'_>, area: &Area) -> Option<Place> {
+    let entry = subject.proc.path(&format!("map_files/{:x}-{:x}", area.start, area.end));
+    if let Ok(place) = Place::magic_link(entry) {
+        return Some(place);
+    }
+    let same = |place: &Place| place.metadata.ino() == area.inode && place.metadata.dev() == area.device;
+    let by_path = || {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(&area.path));
+        let metadata = std::fs::symlink_metadata(&path).ok()?;
+        Some(Place { link: path, label: area.path.clone(), metadata }).filter(same)
+    };
+    let by_link = |name: &str| Place::magic_link(subject.proc.path(name)).ok().filter(same);
+    let by_descriptor = || {
+        let numbers = subject.proc.numbers("fd").ok()?;
+        numbers.into_iter().find_map(|number| by_link(&format!("fd/{number}")))
+    };
+    by_path().or_else(|| by_link("exe")).or_else(by_descriptor)
+}

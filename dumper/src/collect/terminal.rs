@@ -1,0 +1,47 @@
+//! Descriptions of terminals: their settings, read through a duplicate of the descriptor.
+
+use super::{Collected, Subject, file};
+use crate::sys;
+use binfmt::note::terminal::{OpenTerminal, Settings};
+use binfmt::wire::Text;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+
+/// Completes `description` if `duplicate` is a terminal, and says whether it is.
+pub fn collect(
+    subject: &Subject<'_>,
+    description: u32,
+    place: &file::Place,
+    duplicate: BorrowedFd<'_>,
+    out: &mut Collected,
+) -> bool {
+    let Ok(found) = sys::terminal_settings(duplicate) else { return false };
+    let size = sys::window_size(duplicate).ok();
+    let settings = Settings {
+        input_modes: found.c_iflag,
+        output_modes: found.c_oflag,
+        control_modes: found.c_cflag,
+        local_modes: found.c_lflag,
+        line_discipline: found.c_line.into(),
+        control_characters: found.c_cc.to_vec(),
+        input_speed: found.c_ispeed,
+        output_speed: found.c_ospeed,
+    };
+    let by_alias = place.label == b"/dev/tty";
+    let device_number = place.metadata.rdev();
+    // The alias is the controlling terminal whatever its number; tty_nr holds the minor's upper bits above the major.
+    let controlling = by_alias || device_number == subject.stat::<u64>(7);
+    out.note(OpenTerminal {
+        description,
+        path: Text::from(place.label.as_slice()),
+        device_number,
+        controlling,
+        by_alias,
+        settings,
+        rows: size.map_or(0, |size| size.ws_row.into()),
+        columns: size.map_or(0, |size| size.ws_col.into()),
+        pixels_wide: size.map_or(0, |size| size.ws_xpixel.into()),
+        pixels_high: size.map_or(0, |size| size.ws_ypixel.into()),
+    });
+    true
+}

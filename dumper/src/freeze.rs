@@ -1,0 +1,336 @@
+//! Freezing: every thread of the process stands still, and each is let go when its value is dropped.
+//!
+//! Threads are seized, not attached to, and stops are looked at, never taken (WNOWAIT): the kernel then lets everything
+//! go on unharmed when this program is killed. A signal that is being delivered when we come is delivered first.
+
+use crate::error::Error;
+use crate::procdir::ProcDir;
+use crate::sys::{self, Block, Take, WaitEvent};
+use binfmt::address::{Pid, Tid};
+use binfmt::note::thread::Registers;
+use binfmt::restart::{self, Signals};
+use nix::errno::Errno;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// PTRACE_EVENT_STOP, in the upper byte of a stop's status.
+const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
+/// The register set NT_PRSTATUS: the 27 words of `user_regs_struct`.
+const NT_PRSTATUS: u32 = 1;
+/// Offset of rip in `struct user`, for PTRACE_POKEUSER.
+const RIP_OFFSET: u64 = 16 * 8;
+
+/// A thread that is seized and runs.
+#[derive(Debug)]
+pub struct Running {
+    tid: Tid,
+}
+
+/// A thread that is seized and stands still. It goes on when the value is dropped.
+#[derive(Debug)]
+pub struct Stopped {
+    tid: Tid,
+    /// The job-control signal in whose stop it was found, or 0.
+    group_stop: i32,
+    /// Its registers at the stop.
+    registers: Registers,
+    /// Its blocked signals at the stop.
+    signal_mask: u64,
+    held: bool,
+}
+
+/// What an interrupted thread has become.
+#[derive(Debug)]
+pub enum Waited {
+    /// It stands still.
+    Stopped(Box<Stopped>),
+    /// It has ended.
+    Died,
+}
+
+/// What the kernel said when a stopped thread was moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It is at the entry to or the exit from a system call.
+    AtSyscall,
+    /// It has ended.
+    Died,
+}
+
+impl Running {
+    /// Seizes `tid`; `None` if it has ended.
+    fn seize(pid: Pid, tid: Tid) -> Result<Option<Running>, Error> {
+        match sys::seize(tid, libc::PTRACE_O_TRACESYSGOOD) {
+            Ok(()) => Ok(Some(Running { tid })),
+            Err(Errno::ESRCH) => Ok(None),
+            Err(error) => Err(refused(pid, tid, error)),
+        }
+    }
+
+    /// Asks it to stop.
+    fn interrupt(&self) -> Result<(), Errno> {
+        sys::interrupt(self.tid)
+    }
+
+    /// Waits until it stands still.
+    fn stopped(self, pid: Pid, deadline: Instant) -> Result<Waited, Error> {
+        loop {
+            match wait_until(self.tid, deadline) {
+                Err(Errno::ECHILD | Errno::ESRCH) => return Ok(Waited::Died),
+                Err(error) => return Err(late(pid, self.tid, error)),
+                Ok(WaitEvent::None) => return Err(late(pid, self.tid, Errno::ETIMEDOUT)),
+                Ok(WaitEvent::Ended) => return Ok(Waited::Died),
+                Ok(WaitEvent::Stopped(status)) if status >> 8 == EVENT_STOP => {
+                    let signal = status & 0xff;
+                    let group_stop = if signal == libc::SIGTRAP { 0 } else { signal };
+                    return Stopped::found(pid, self.tid, group_stop);
+                }
+                Ok(WaitEvent::Stopped(status)) => {
+                    // A signal is being delivered. It goes its way, and eats our interrupt.
+                    let moved = sys::cont(self.tid, status & 0x7f).and_then(|()| sys::interrupt(self.tid));
+                    if !matches!(moved, Ok(()) | Err(Errno::ESRCH)) {
+                        return Ok(Waited::Died);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Looks for an event of `tid` until `deadline`.
+fn wait_until(tid: Tid, deadline: Instant) -> Result<WaitEvent, Errno> {
+    let mut pause = Duration::from_micros(5);
+    loop {
+        let event = sys::wait(tid, Take::Peek, Block::No)?;
+        if event != WaitEvent::None || Instant::now() >= deadline {
+            return Ok(event);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+impl Stopped {
+    fn found(pid: Pid, tid: Tid, group_stop: i32) -> Result<Waited, Error> {
+        let mut stopped = Box::new(Stopped {
+            tid,
+            group_stop,
+            registers: Registers::default(),
+            signal_mask: 0,
+            held: true,
+        });
+        let read = stopped.read_registers().and_then(|registers| {
+            stopped.registers = registers;
+            stopped.signal_mask = sys::signal_mask(tid)?;
+            Ok(())
+        });
+        match read {
+            Ok(()) => Ok(Waited::Stopped(stopped)),
+            Err(Errno::ESRCH) => Ok(Waited::Died),
+            Err(error) => Err(Error::question(pid, format!("reading the registers of thread {tid}"), error)),
+        }
+    }
+
+    /// Which thread.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// The job-control signal in whose stop it was found, or 0.
+    pub fn group_stop(&self) -> i32 {
+        self.group_stop
+    }
+
+    /// Its registers as it was found.
+    pub fn registers(&self) -> &Registers {
+        &self.registers
+    }
+
+    /// The signals that it blocks, or will block when the call it is in has ended.
+    pub fn signal_mask(&self) -> u64 {
+        self.signal_mask
+    }
+
+    /// Its registers as they are now.
+    pub fn read_registers(&self) -> Result<Registers, Errno> {
+        let mut bytes = [0u8; 27 * 8];
+        sys::regset(self.tid, NT_PRSTATUS, &mut bytes)?;
+        let mut words = [0u64; 27];
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = crate::parse::u64_at(&bytes, at * 8);
+        }
+        Ok(Registers::from_words(&words))
+    }
+
+    fn write_registers(&self, registers: &Registers) -> Result<(), Errno> {
+        let bytes: Vec<u8> = registers.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        sys::set_regset(self.tid, NT_PRSTATUS, &bytes)
+    }
+
+    /// Sends it to `rip` by one word, then blocks all signals. Killed before, between or after, we leave a thread that
+    /// finds its way back, if what stands at `rip` leads it there.
+    pub fn divert(&mut self, rip: u64) -> Result<(), Errno> {
+        sys::poke_user(self.tid, RIP_OFFSET, rip)?;
+        sys::set_signal_mask(self.tid, u64::MAX)
+    }
+
+    /// Lets it run to the next entry to or exit from a system call. Signals that cannot be blocked are passed on.
+    pub fn run_to_syscall(&self) -> Result<Moved, Errno> {
+        const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+        let mut signal = 0;
+        loop {
+            sys::run_to_syscall(self.tid, signal)?;
+            match sys::wait(self.tid, Take::Peek, Block::Yes)? {
+                WaitEvent::Stopped(SYSCALL_STOP) => return Ok(Moved::AtSyscall),
+                WaitEvent::Stopped(status) if status >> 8 == 0 => signal = status & 0x7f,
+                WaitEvent::Stopped(_) | WaitEvent::None => signal = 0,
+                WaitEvent::Ended => return Ok(Moved::Died),
+            }
+        }
+    }
+
+    /// Puts a diverted thread, which stands at the exit from a system call, back to where it was found. The mask comes
+    /// first: killed between the two, we leave a thread that still finds its own way back.
+    pub fn put_back(&mut self, signals: Signals) -> Result<(), Errno> {
+        // With this pending the kernel looks for a call to restart when the thread goes on.
+        sys::interrupt(self.tid)?;
+        sys::set_signal_mask(self.tid, self.signal_mask)?;
+        self.write_registers(&self.going_on(signals))
+    }
+
+    /// The registers with which it goes on while we live: as it was found, since the kernel restarts its call, but for
+    /// the calls that the kernel ends with EINTR on any stop.
+    fn going_on(&self, signals: Signals) -> Registers {
+        const EINTR: i64 = -4;
+        let interrupted = self.registers.system_call().is_some() && self.registers.rax.cast_signed() == EINTR;
+        if interrupted { restart::in_place(&self.registers, signals) } else { self.registers.clone() }
+    }
+
+    fn let_go(&mut self) -> Result<(), Errno> {
+        if !std::mem::take(&mut self.held) {
+            return Ok(());
+        }
+        match sys::detach(self.tid) {
+            // It was killed meanwhile.
+            Err(Errno::ESRCH) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the kernel detaches what we do not when this program ends.
+        let _ = self.let_go();
+    }
+}
+
+/// A process of which every thread stands still. They go on when the value is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    pid: Pid,
+    threads: Vec<Stopped>,
+    since: Instant,
+}
+
+impl Frozen {
+    /// Freezes `pid`: all threads, and again until no new one appears. The leader comes first.
+    pub fn freeze(pid: Pid, timeout: Duration) -> Result<Frozen, Error> {
+        let proc = ProcDir::new(pid);
+        let since = Instant::now();
+        let deadline = since + timeout;
+        let mut frozen = Frozen { pid, threads: Vec::new(), since };
+        let mut known = BTreeSet::new();
+        loop {
+            let mut running = Vec::new();
+            for tid in proc.threads().map_err(|_| Error::Died { pid })? {
+                if known.insert(tid)
+                    && let Some(thread) = Running::seize(pid, tid)?
+                {
+                    // A thread that ends now is seen below.
+                    let _ = thread.interrupt();
+                    running.push(thread);
+                }
+            }
+            if running.is_empty() {
+                break;
+            }
+            for thread in running {
+                let tid = thread.tid;
+                match thread.stopped(pid, deadline)? {
+                    Waited::Stopped(stopped) => frozen.threads.push(*stopped),
+                    Waited::Died if tid == pid.leader() => return Err(Error::Died { pid }),
+                    Waited::Died => {
+                        // Its end is ours to take: we are its tracer.
+                        let _ = sys::wait(tid, Take::Consume, Block::No);
+                    }
+                }
+            }
+        }
+        match frozen.threads.first().map(Stopped::tid) {
+            Some(first) if first == pid.leader() => Ok(frozen),
+            _ => Err(Error::Died { pid }),
+        }
+    }
+
+    /// Which process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its threads, the leader first.
+    pub fn threads(&self) -> &[Stopped] {
+        &self.threads
+    }
+
+    /// Its threads, to run something in them.
+    pub fn threads_mut(&mut self) -> &mut [Stopped] {
+        &mut self.threads
+    }
+
+    /// How long it has been standing still.
+    pub fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Lets every thread go and says how long they stood still.
+    pub fn thaw(mut self) -> Result<Duration, Error> {
+        let pid = self.pid;
+        for thread in &mut self.threads {
+            let tid = thread.tid;
+            thread
+                .let_go()
+                .map_err(|error| Error::question(pid, format!("letting thread {tid} go"), error))?;
+        }
+        Ok(self.since.elapsed())
+    }
+}
+
+fn refused(pid: Pid, tid: Tid, error: Errno) -> Error {
+    let status = ProcDir::new(pid).thread_text(tid, "status").unwrap_or_default();
+    let tracer = crate::parse::decimal(&status, "TracerPid").and_then(|tracer| i32::try_from(tracer).ok());
+    if let Some(tracer) = tracer.filter(|tracer| *tracer != 0) {
+        let name = ProcDir::new(Pid(tracer)).name();
+        return Error::Target {
+            pid,
+            cause: format!("it is being traced by pid {tracer} ({name})"),
+            advice: "a process has one tracer at a time: detach that one first".to_owned(),
+        };
+    }
+    Error::Target {
+        pid,
+        cause: format!("the kernel does not let us freeze it ({error})"),
+        advice: "run as its user, or as root; see ptrace(2), ptrace access mode checking".to_owned(),
+    }
+}
+
+fn late(pid: Pid, tid: Tid, error: Errno) -> Error {
+    let state = ProcDir::new(pid).thread_text(tid, "wchan").unwrap_or_default();
+    let place = if matches!(state.as_str(), "" | "0") { String::new() } else { format!(" (in {state})") };
+    Error::Target {
+        pid,
+        cause: format!("thread {tid} does not stop{place}: {error}"),
+        advice: "it waits in the kernel, for a disk or a vfork child; try again, or give --timeout"
+            .to_owned(),
+    }
+}

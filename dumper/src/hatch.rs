@@ -1,0 +1,113 @@
+//! The escape hatch: asking a frozen thread what only it can ask, so that it is never hurt.
+//!
+//! The stub (`binfmt::program::stub`) is written beside the thread's saved registers into a place that holds no live
+//! code, the thread is sent there by one word, and the stub makes the calls of a program. Whenever this program is
+//! killed, the thread finds an empty or unfinished program, runs out, and is back where it was.
+//!
+//! The order, each step for a failure that was seen without it:
+//! 1. all threads stand still, and none of them is in the place (see [`place`]);
+//! 2. stub, registers and mask are written; the registers are those with which the thread goes on by itself;
+//! 3. one word sends it there, then all signals are blocked;
+//! 4. it stops at the exit of its `mmap`; the program is written back to front, the first operation's kind last;
+//! 5. it stops at the exit of its `munmap`; mask, then registers, are put back by us.
+
+pub mod place;
+mod questions;
+
+pub use questions::{Answers, Arg, Question, Questions};
+
+use crate::error::Error;
+use crate::freeze::{Moved, Stopped};
+use crate::memory::TaskMemory;
+use binfmt::address::{PAGE_BYTES, Pid};
+use binfmt::note::thread::Registers;
+use binfmt::program::stub::{ENTRY, Stub};
+use binfmt::restart::{self, Signals};
+use nix::errno::Errno;
+use place::Place;
+
+/// The words of an operation that the stub reads first.
+const KIND_BYTES: usize = 8;
+
+/// Runs `questions` in `thread` and returns what came out.
+pub fn ask(
+    pid: Pid,
+    thread: &mut Stopped,
+    memory: &TaskMemory,
+    place: Place,
+    signals: Signals,
+    questions: &Questions,
+) -> Result<Answers, Error> {
+    let tid = thread.tid();
+    let failed = |what: &str, error: Errno| match error {
+        Errno::ESRCH => Error::Died { pid },
+        error => Error::question(pid, format!("{what} in thread {tid}"), error),
+    };
+    let stub = Stub::get();
+    let scratch_len_bytes = questions.len_bytes().next_multiple_of(PAGE_BYTES);
+    let alone = restart::in_place(&outside_rseq(thread, memory), signals);
+    let filled = stub.filled(scratch_len_bytes, thread.signal_mask(), &alone);
+    memory.write(place.address, &filled).map_err(|error| failed("writing the stub", error))?;
+
+    thread.divert(place.address + ENTRY).map_err(|error| failed("entering the stub", error))?;
+    let step = |thread: &Stopped, what: &str| match thread.run_to_syscall() {
+        Ok(Moved::AtSyscall) => thread.read_registers().map_err(|error| failed(what, error)),
+        Ok(Moved::Died) => Err(Error::Died { pid }),
+        Err(error) => Err(failed(what, error)),
+    };
+    step(thread, "mapping scratch memory")?;
+    let mapped = step(thread, "mapping scratch memory")?;
+    let scratch = mapped.rax;
+    if scratch.cast_signed() < 0 {
+        thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
+        let error = Errno::from_raw(i32::try_from(-scratch.cast_signed()).unwrap_or(0));
+        return Err(failed(&format!("mmap of {scratch_len_bytes} bytes of scratch memory"), error));
+    }
+    let program = questions.program(scratch);
+    let bytes = program.encode(0);
+    let (kind, rest) = bytes.split_at(KIND_BYTES.min(bytes.len()));
+    // Operations after the first, then the rest of the first, then its kind: until that word stands, there is no program.
+    memory
+        .write(scratch + KIND_BYTES as u64, rest)
+        .and_then(|()| memory.write(scratch, kind))
+        .map_err(|error| failed("writing the questions", error))?;
+
+    let unmap = place.address + stub.unmapped_offset;
+    loop {
+        if step(thread, "asking")?.rip == unmap {
+            break;
+        }
+    }
+    let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
+    memory.read(scratch, &mut ran).map_err(|error| failed("reading the answers", error))?;
+    step(thread, "unmapping scratch memory")?;
+    thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
+    Ok(questions.answers(program, ran, 0))
+}
+
+/// The registers of `thread`, moved to the abort handler if it stands inside a restartable sequence: an interrupted
+/// sequence must never commit.
+pub fn outside_rseq(thread: &Stopped, memory: &TaskMemory) -> Registers {
+    let registers = thread.registers().clone();
+    match abort_address(thread, memory, registers.rip) {
+        Some(abort) => Registers { rip: abort, orig_rax: u64::MAX, ..registers },
+        None => registers,
+    }
+}
+
+/// Where the sequence around `rip` is given up, if there is one (struct rseq_cs, include/uapi/linux/rseq.h).
+fn abort_address(thread: &Stopped, memory: &TaskMemory, rip: u64) -> Option<u64> {
+    const RSEQ_CS_OFFSET: u64 = 8;
+    let (area, ..) = crate::sys::rseq_configuration(thread.tid()).ok().filter(|rseq| rseq.0 != 0)?;
+    let mut pointer = [0; 8];
+    memory.read(area + RSEQ_CS_OFFSET, &mut pointer).ok()?;
+    let descriptor_at = u64::from_le_bytes(pointer);
+    if descriptor_at == 0 {
+        return None;
+    }
+    let mut descriptor = [0; 32];
+    memory.read(descriptor_at, &mut descriptor).ok()?;
+    let word = |at| crate::parse::u64_at(&descriptor, at);
+    let (start, len_bytes, abort) = (word(8), word(16), word(24));
+    (rip.checked_sub(start)? < len_bytes).then_some(abort)
+}

@@ -1,0 +1,186 @@
+//! Questions to a frozen thread, and its answers.
+//!
+//! A question is a system call; where the kernel writes the answer to memory, its argument is a place among the
+//! answers, which follow the program in the scratch memory.
+
+use binfmt::program::{Program, SystemCall};
+use binfmt::system_call;
+use nix::errno::Errno;
+
+/// An argument of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// A number.
+    Value(u64),
+    /// The address of the question's place for answers.
+    Answer,
+}
+
+/// Which question, to find its answer by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question(usize);
+
+#[derive(Clone, Debug)]
+struct Asked {
+    call: SystemCall,
+    args: Vec<Arg>,
+    purpose: &'static str,
+    answer_offset: u64,
+    answer_bytes: u64,
+}
+
+/// A list of questions, put in one go.
+#[derive(Clone, Debug, Default)]
+pub struct Questions {
+    asked: Vec<Asked>,
+    answers_bytes: u64,
+}
+
+impl Questions {
+    /// No questions.
+    pub fn new() -> Questions {
+        Questions::default()
+    }
+
+    /// Adds a question with `answer_bytes` of room for what the kernel writes. `purpose` is what it asks for.
+    pub fn ask(
+        &mut self,
+        call: SystemCall,
+        args: &[Arg],
+        answer_bytes: u64,
+        purpose: &'static str,
+    ) -> Question {
+        let answer_offset = self.answers_bytes;
+        self.answers_bytes += answer_bytes.next_multiple_of(8);
+        self.asked.push(Asked { call, args: args.to_vec(), purpose, answer_offset, answer_bytes });
+        Question(self.asked.len() - 1)
+    }
+
+    /// A question of prctl(2) whose answer is the result.
+    pub fn prctl(&mut self, option: i32, purpose: &'static str) -> Question {
+        self.ask(system_call!(SYS_prctl), &[Arg::Value(u64::from(option.cast_unsigned()))], 0, purpose)
+    }
+
+    /// A question of prctl(2) whose answer is written to memory.
+    pub fn prctl_into(&mut self, option: i32, answer_bytes: u64, purpose: &'static str) -> Question {
+        let args = [Arg::Value(u64::from(option.cast_unsigned())), Arg::Answer];
+        self.ask(system_call!(SYS_prctl), &args, answer_bytes, purpose)
+    }
+
+    /// The calls with their arguments, places of answers given as 0: what a seccomp filter must allow.
+    pub fn calls(&self) -> impl Iterator<Item = (SystemCall, Vec<u64>)> + '_ {
+        self.asked.iter().map(|asked| {
+            let args = asked.args.iter().map(|arg| match arg {
+                Arg::Value(value) => *value,
+                Arg::Answer => 0,
+            });
+            (asked.call, args.collect())
+        })
+    }
+
+    /// The length of program and answers in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.answers_at() + self.answers_bytes
+    }
+
+    fn answers_at(&self) -> u64 {
+        self.program(0).len_bytes() as u64
+    }
+
+    /// The program that asks them, with its scratch memory at `scratch`. A child forked meanwhile by another thread must
+    /// not inherit that: it is the first thing it sees to.
+    pub fn program(&self, scratch: u64) -> Program {
+        let mut program = Program::new();
+        let dont_fork = u64::from(libc::MADV_DONTFORK.cast_unsigned());
+        program.ask(system_call!(SYS_madvise), &[scratch, 4096, dont_fork], "the scratch memory");
+        // One more operation stands at the end of every program, and the first one above is ours.
+        let answers = scratch + (self.asked.len() as u64 + 2) * (program.len_bytes() as u64 / 2);
+        for asked in &self.asked {
+            let args: Vec<u64> = asked
+                .args
+                .iter()
+                .map(|arg| match arg {
+                    Arg::Value(value) => *value,
+                    Arg::Answer => answers + asked.answer_offset,
+                })
+                .collect();
+            program.ask(asked.call, &args, asked.purpose);
+        }
+        program
+    }
+
+    /// The answers, from the scratch memory as the stub left it.
+    pub fn answers(&self, program: Program, ran: Vec<u8>, future_locks: u32) -> Answers {
+        Answers { questions: self.clone(), program, ran, future_locks }
+    }
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Answers {
+    questions: Questions,
+    program: Program,
+    ran: Vec<u8>,
+    future_locks: u32,
+}
+
+impl Answers {
+    /// The result of a question's call.
+    pub fn result(&self, question: Question) -> Result<u64, Errno> {
+        // The program's first operation is its own.
+        let result = self.program.result(&self.ran, question.0 + 1).ok_or(Errno::EINTR)?;
+        match i32::try_from(result) {
+            Ok(error @ -4095..=-1) => Err(Errno::from_raw(-error)),
+            _ => Ok(result.cast_unsigned()),
+        }
+    }
+
+    /// The result, or 0 where the kernel does not know the question.
+    pub fn result_or_zero(&self, question: Question) -> u64 {
+        self.result(question).unwrap_or_default()
+    }
+
+    /// Whether memory mapped from now on is locked: the bits of mlockall(2), told from what became of the scratch memory.
+    pub fn future_locks(&self) -> u32 {
+        self.future_locks
+    }
+
+    /// What the kernel wrote; nothing if the call failed.
+    pub fn bytes(&self, question: Question) -> &[u8] {
+        let Some(asked) = self.questions.asked.get(question.0) else { return &[] };
+        if self.result(question).is_err() {
+            return &[];
+        }
+        let start = usize::try_from(self.questions.answers_at() + asked.answer_offset).unwrap_or(usize::MAX);
+        let len = usize::try_from(asked.answer_bytes).unwrap_or(0);
+        start.checked_add(len).and_then(|end| self.ran.get(start..end)).unwrap_or_default()
+    }
+
+    /// The word at `at` of what the kernel wrote, 0 if the call failed.
+    pub fn u64(&self, question: Question, at: usize) -> u64 {
+        crate::parse::u64_at(self.bytes(question), at)
+    }
+
+    /// The half word at `at` of what the kernel wrote, 0 if the call failed.
+    pub fn u32(&self, question: Question, at: usize) -> u32 {
+        crate::parse::u32_at(self.bytes(question), at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_follow_the_program() {
+        let mut questions = Questions::new();
+        questions.prctl(libc::PR_GET_DUMPABLE, "dumpable");
+        questions.prctl_into(libc::PR_GET_PDEATHSIG, 4, "the parent-death signal");
+        let program = questions.program(0x10000);
+        assert_eq!(program.ops().len(), 3);
+        let answers = 0x10000 + program.len_bytes() as u64;
+        let shown = program.to_string();
+        assert!(shown.contains(&format!("prctl(0x2, {answers:#x})")), "{shown}");
+        assert_eq!(questions.len_bytes(), program.len_bytes() as u64 + 8);
+    }
+}

@@ -1,0 +1,60 @@
+//! Text and bytes of the kernel, taken apart. Nothing here reads a file.
+
+/// The little-endian word at `at`; 0 where the bytes end before.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+    word.map_or(0, u32::from_le_bytes)
+}
+
+/// The little-endian word at `at`; 0 where the bytes end before.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+    word.map_or(0, u64::from_le_bytes)
+}
+
+/// The fields of `/proc/PID/stat`, the first being the pid and the second the name without its parentheses. A name may
+/// hold spaces and parentheses: the last closing one ends it.
+pub(crate) fn stat_fields(text: &str) -> Option<Vec<&str>> {
+    let (open, close) = (text.find('(')?, text.rfind(')')?);
+    let name = text.get(open + 1..close)?;
+    let mut fields = vec![text.get(..open)?.trim(), name];
+    fields.extend(text.get(close + 1..)?.split_whitespace());
+    Some(fields)
+}
+
+/// The value of `key` in lines of `key:\tvalue`, as `/proc/PID/status` and `fdinfo` have them.
+pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':').map(str::trim))
+}
+
+/// A hexadecimal value of `key`.
+pub(crate) fn hex(text: &str, key: &str) -> Option<u64> {
+    u64::from_str_radix(value(text, key)?, 16).ok()
+}
+
+/// A decimal value of `key`; what follows it is ignored (`12 kB`).
+pub(crate) fn decimal(text: &str, key: &str) -> Option<u64> {
+    value(text, key)?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_the_end_of_itself() {
+        let fields = stat_fields("12 (a) R 1 (b) S 7 12 12 0").expect("odd but right");
+        assert_eq!(fields[..4], ["12", "a) R 1 (b", "S", "7"]);
+        assert_eq!(stat_fields("12 a R"), None);
+        assert_eq!(stat_fields(""), None);
+        assert_eq!(stat_fields(")("), None);
+    }
+
+    #[test]
+    fn values_are_found_by_their_whole_key() {
+        let status = "Name:\tx\nSigPnd:\t0000000000000002\nShdPnd:\t0\nVmLck:\t      12 kB\n";
+        assert_eq!(hex(status, "SigPnd"), Some(2));
+        assert_eq!(decimal(status, "VmLck"), Some(12));
+        assert_eq!(value(status, "Sig"), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! The only unsafe code of this crate: one system call per function, no policy.
+#![allow(unsafe_code)]
+
+use binfmt::address::Tid;
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// `ptrace` where the kernel neither reads nor writes our memory.
+fn ptrace_word(request: u32, tid: Tid, address: u64, data: u64) -> Result<()> {
+    // SAFETY: every caller passes a request for which `address` and `data` are plain numbers, so the kernel touches
+    // none of our memory.
+    Errno::result(unsafe { libc::ptrace(request, tid.0, address, data) }).map(drop)
+}
+
+/// Attaches to `tid` without stopping it.
+pub(crate) fn seize(tid: Tid, options: i32) -> Result<()> {
+    ptrace_word(libc::PTRACE_SEIZE, tid, 0, u64::from(options.cast_unsigned()))
+}
+
+/// Asks a seized thread to stop.
+pub(crate) fn interrupt(tid: Tid) -> Result<()> {
+    ptrace_word(libc::PTRACE_INTERRUPT, tid, 0, 0)
+}
+
+/// Lets a stopped thread run, `signal` (0 for none) delivered to it.
+pub(crate) fn cont(tid: Tid, signal: i32) -> Result<()> {
+    ptrace_word(libc::PTRACE_CONT, tid, 0, u64::from(signal.cast_unsigned()))
+}
+
+/// Lets a stopped thread run to the next entry to or exit from a system call.
+pub(crate) fn run_to_syscall(tid: Tid, signal: i32) -> Result<()> {
+    ptrace_word(libc::PTRACE_SYSCALL, tid, 0, u64::from(signal.cast_unsigned()))
+}
+
+/// Lets a stopped thread go for good.
+pub(crate) fn detach(tid: Tid) -> Result<()> {
+    ptrace_word(libc::PTRACE_DETACH, tid, 0, 0)
+}
+
+/// Writes one word of a stopped thread's `user` area: the only atomic change of a register.
+pub(crate) fn poke_user(tid: Tid, offset: u64, word: u64) -> Result<()> {
+    ptrace_word(libc::PTRACE_POKEUSER, tid, offset, word)
+}
+
+/// Length of the kernel's signal set in bytes.
+const SIGSET_BYTES: u64 = 8;
+
+/// The blocked signals of a stopped thread.
+pub(crate) fn signal_mask(tid: Tid) -> Result<u64> {
+    let mut mask = 0u64;
+    // SAFETY: the kernel writes SIGSET_BYTES bytes, which is the size of `mask`, and keeps no pointer.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_GETSIGMASK, tid.0, SIGSET_BYTES, &raw mut mask) })?;
+    Ok(mask)
+}
+
+/// Replaces the blocked signals of a stopped thread.
+pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> Result<()> {
+    // SAFETY: the kernel reads SIGSET_BYTES bytes, which is the size of `mask`, and keeps no pointer.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_SETSIGMASK, tid.0, SIGSET_BYTES, &raw const mask) })
+        .map(drop)
+}
+
+/// Reads register set `set` (NT_*) of `tid` into `buf` and returns how many bytes the kernel wrote.
+/// The length is an answer, not a promise: NT_X86_XSTATE grows with the processor.
+pub(crate) fn regset(tid: Tid, set: u32, buf: &mut [u8]) -> Result<usize> {
+    let mut window = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: the kernel writes at most `iov_len` bytes at `iov_base`, which is `buf`, borrowed mutably for the whole
+    // call; it keeps neither pointer after it returns.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.0, u64::from(set), &raw mut window) })?;
+    Ok(window.iov_len)
+}
+
+/// Writes register set `set` of `tid`.
+pub(crate) fn set_regset(tid: Tid, set: u32, buf: &[u8]) -> Result<()> {
+    let mut window = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
+    // SAFETY: for this request the kernel only reads `iov_len` bytes at `iov_base`, which is `buf`; it writes the
+    // length back into `window`, which is ours.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.0, u64::from(set), &raw mut window) })
+        .map(drop)
+}
+
+/// The registration of restartable sequences: address, length, signature, flags (PTRACE_GET_RSEQ_CONFIGURATION).
+pub(crate) fn rseq_configuration(tid: Tid) -> Result<(u64, u32, u32, u32)> {
+    let mut buf = [0u8; 24];
+    // SAFETY: the kernel writes at most the given length, which is that of `buf`.
+    Errno::result(unsafe {
+        libc::ptrace(libc::PTRACE_GET_RSEQ_CONFIGURATION, tid.0, buf.len(), buf.as_mut_ptr())
+    })?;
+    let word = |at| crate::parse::u32_at(&buf, at);
+    Ok((crate::parse::u64_at(&buf, 0), word(8), word(12), word(16)))
+}
+
+/// Not in every libc: fs/ptrace.c, 5.11.
+const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
+
+/// The mode of syscall user dispatch; 0 is off.
+pub(crate) fn syscall_user_dispatch(tid: Tid) -> Result<u64> {
+    let mut buf = [0u64; 4];
+    // SAFETY: the kernel writes exactly the given length, which is that of `buf`.
+    Errno::result(unsafe {
+        libc::ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid.0, size_of_val(&buf), buf.as_mut_ptr())
+    })?;
+    Ok(buf.first().copied().unwrap_or_default())
+}
+
+/// Which queue of pending signals is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// That of the thread.
+    Thread,
+    /// That of its process.
+    Process,
+}
+
+/// Length of siginfo_t in bytes.
+pub(crate) const SIGINFO_BYTES: usize = 128;
+
+/// The pending signals of a queue from number `from` on, at most 64 of them, without taking them.
+pub(crate) fn peek_signals(tid: Tid, queue: Queue, from: u64) -> Result<Vec<[u8; SIGINFO_BYTES]>> {
+    let mut found = [[0u8; SIGINFO_BYTES]; 64];
+    let flags = match queue {
+        Queue::Thread => 0,
+        Queue::Process => libc::PTRACE_PEEKSIGINFO_SHARED,
+    };
+    let args = libc::ptrace_peeksiginfo_args { off: from, flags, nr: 64 };
+    // SAFETY: the kernel reads `args` and writes at most `nr` siginfo_t, as many as `found` has room for.
+    let count = Errno::result(unsafe {
+        libc::ptrace(libc::PTRACE_PEEKSIGINFO, tid.0, &raw const args, found.as_mut_ptr())
+    })?;
+    Ok(found.into_iter().take(usize::try_from(count).unwrap_or(0)).collect())
+}
+
+/// What `waitid` says of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEvent {
+    /// Nothing yet.
+    None,
+    /// It stopped: signal in the low byte, PTRACE_EVENT_* above.
+    Stopped(i32),
+    /// It has ended.
+    Ended,
+}
+
+/// Whether an event is taken or only looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// Looked at: a consumed signal-delivery stop loses its signal when the tracer dies.
+    Peek,
+    /// Taken.
+    Consume,
+}
+
+/// Whether to wait for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Wait until there is one.
+    Yes,
+    /// Return at once.
+    No,
+}
+
+/// What has become of `tid`.
+pub(crate) fn wait(tid: Tid, take: Take, block: Block) -> Result<WaitEvent> {
+    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::__WALL;
+    if take == Take::Peek {
+        flags |= libc::WNOWAIT;
+    }
+    if block == Block::No {
+        flags |= libc::WNOHANG;
+    }
+    // SAFETY: siginfo_t is plain data for which all zeros is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one siginfo_t at `info`.
+    Errno::result(unsafe { libc::waitid(libc::P_PID, tid.0.cast_unsigned(), &raw mut info, flags) })?;
+    // SAFETY: waitid filled the fields of SIGCHLD, or left the zeros, which these accessors read as zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok(match info.si_code {
+        _ if pid == 0 => WaitEvent::None,
+        libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => WaitEvent::Ended,
+        _ => WaitEvent::Stopped(status),
+    })
+}
+
+/// Head and length of the robust futex list of `tid`.
+pub(crate) fn robust_list(tid: Tid) -> Result<(u64, u64)> {
+    let (mut head, mut len) = (0u64, 0u64);
+    // SAFETY: the kernel writes one word at each of the two places, and both are ours.
+    Errno::result(unsafe { libc::syscall(libc::SYS_get_robust_list, tid.0, &raw mut head, &raw mut len) })?;
+    Ok((head, len))
+}
+
+/// struct sched_attr of `tid`, as far as the kernel fills it.
+pub(crate) fn sched_attributes(tid: Tid) -> Result<[u8; 56]> {
+    let mut buf = [0u8; 56];
+    // SAFETY: the kernel writes at most the given length, which is that of `buf`.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_getattr, tid.0, buf.as_mut_ptr(), buf.len(), 0) })?;
+    Ok(buf)
+}
+
+/// The processors on which `tid` may run, one bit each.
+pub(crate) fn affinity(tid: Tid) -> Result<Vec<u8>> {
+    let mut buf = vec![0u8; 8192 / 8];
+    // SAFETY: the kernel writes at most the given length, which is that of `buf`.
+    let len = Errno::result(unsafe {
+        libc::syscall(libc::SYS_sched_getaffinity, tid.0, buf.len(), buf.as_mut_ptr())
+    })?;
+    buf.truncate(usize::try_from(len).unwrap_or(0));
+    Ok(buf)
+}
+
+const IOPRIO_WHO_PROCESS: i32 = 1;
+
+/// I/O priority of `tid`.
+pub(crate) fn io_priority(tid: Tid) -> Result<i64> {
+    // SAFETY: the call takes two numbers and touches no memory of ours.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid.0) })
+}
+
+fn owned(fd: libc::c_long) -> Result<OwnedFd> {
+    let fd = i32::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor of the process `pid`.
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: the call takes two numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// A duplicate of descriptor `number` of another process: the same open file description.
+pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd> {
+    // SAFETY: the call takes three numbers, the first a descriptor that is open while it is borrowed.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
+const KCMP_FILE: i32 = 0;
+
+/// How the kernel orders the open file descriptions behind two descriptors of `pid`; equal if they are the same one.
+pub(crate) fn compare_descriptions(pid: i32, first: u32, second: u32) -> Result<std::cmp::Ordering> {
+    // SAFETY: the call takes five numbers.
+    let order = Errno::result(unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, first, second) })?;
+    Ok(match order {
+        0 => std::cmp::Ordering::Equal,
+        1 => std::cmp::Ordering::Less,
+        _ => std::cmp::Ordering::Greater,
+    })
+}
+
+/// A range that PAGEMAP_SCAN found (struct page_region).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PageRegion {
+    /// First address.
+    pub(crate) start: u64,
+    /// One past the last address.
+    pub(crate) end: u64,
+    /// PAGE_IS_* bits.
+    pub(crate) categories: u64,
+}
+
+/// struct pm_scan_arg.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct PageScan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+nix::ioctl_readwrite!(pagemap_scan_ioctl, b'f', 16, PageScan);
+
+/// The ranges of `start..end` with a page of any of the categories, at most as many as fit in `found`: how many there
+/// are, and where the walk ended.
+pub(crate) fn pagemap_scan(
+    pagemap: BorrowedFd<'_>,
+    start: u64,
+    end: u64,
+    any_of: u64,
+    report: u64,
+    found: &mut [PageRegion],
+) -> Result<(usize, u64)> {
+    let mut scan = PageScan {
+        size: size_of::<PageScan>() as u64,
+        start,
+        end,
+        vec: found.as_mut_ptr().addr() as u64,
+        vec_len: found.len() as u64,
+        category_anyof_mask: any_of,
+        return_mask: report,
+        ..PageScan::default()
+    };
+    // SAFETY: the kernel reads and writes `scan`, and writes at most `vec_len` regions at `vec`, which is `found`,
+    // borrowed mutably for the whole call.
+    let count = unsafe { pagemap_scan_ioctl(pagemap.as_raw_fd(), &raw mut scan) }?;
+    Ok((usize::try_from(count).unwrap_or(0), scan.walk_end))
+}
+
+nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
+nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
+
+/// The settings of a terminal; ENOTTY for anything else.
+pub(crate) fn terminal_settings(fd: BorrowedFd<'_>) -> Result<libc::termios2> {
+    // SAFETY: termios2 is plain data for which all zeros is a value.
+    let mut settings: libc::termios2 = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one termios2.
+    unsafe { tcgets2(fd.as_raw_fd(), &raw mut settings) }?;
+    Ok(settings)
+}
+
+/// The window size of a terminal.
+pub(crate) fn window_size(fd: BorrowedFd<'_>) -> Result<libc::winsize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes one winsize.
+    unsafe { tiocgwinsz(fd.as_raw_fd(), &raw mut size) }?;
+    Ok(size)
+}
+
+const F_GETOWN_EX: i32 = 16;
+const F_GETSIG: i32 = 11;
+
+/// Who gets SIGIO of a description: F_OWNER_* and the id.
+pub(crate) fn file_owner(fd: BorrowedFd<'_>) -> Result<(i32, i32)> {
+    let mut owner = [0i32; 2];
+    // SAFETY: the kernel writes one struct f_owner_ex, two ints.
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) })?;
+    let [kind, id] = owner;
+    Ok((kind, id))
+}
+
+/// The signal that a description sends instead of SIGIO.
+pub(crate) fn file_owner_signal(fd: BorrowedFd<'_>) -> Result<i32> {
+    // SAFETY: the request takes no argument.
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) })
+}
+
+/// The processor's feature words: CPUID leaf 7 subleaf 0 (EBX, ECX, EDX), leaf 1 (ECX, EDX), leaf 7 subleaf 1 (EAX);
+/// then the length of its XSAVE area with all that is switched on, and XCR0.
+pub(crate) fn processor_features() -> ([u32; 6], u32, u64) {
+    use std::arch::x86_64::{__cpuid_count, _xgetbv};
+    #[allow(unused_unsafe, reason = "safe from Rust 1.94 on")]
+    // SAFETY: CPUID exists on every x86-64 processor.
+    let [one, seven, seven_one, state] =
+        unsafe { [__cpuid_count(1, 0), __cpuid_count(7, 0), __cpuid_count(7, 1), __cpuid_count(0xd, 0)] };
+    const OSXSAVE: u32 = 1 << 27;
+    #[target_feature(enable = "xsave")]
+    fn xcr0() -> u64 {
+        // SAFETY: the feature is enabled for this function, and register 0 exists with it.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: OSXSAVE says that the processor has XSAVE and the kernel has switched it on.
+    let enabled = if one.ecx & OSXSAVE != 0 { unsafe { xcr0() } } else { 3 };
+    ([seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, seven_one.eax], state.ebx, enabled)
+}

@@ -1,0 +1,309 @@
+//! The image, from a layout and the sources of its segments to a file or a pipe.
+//!
+//! A regular file is allocated whole before the first byte (the page cache then works in large pieces, and a full disk
+//! is met early), then written by two threads in pieces of up to 2 MiB. A pipe gets the same bytes in order.
+
+mod sink;
+
+pub use sink::Sink;
+
+use crate::collect::Source;
+use crate::error::Error;
+use crate::memory::TaskMemory;
+use binfmt::digest::{self, digest};
+use binfmt::image::{Layout, Segment};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PIECE_BYTES: u64 = 2 << 20;
+/// More ranges than this are not read in one call (IOV_MAX).
+const PARTS_MAX: usize = 512;
+const WRITERS: usize = 2;
+
+/// A part of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    segment: usize,
+    /// Offset in the segment.
+    offset: u64,
+    len_bytes: u64,
+}
+
+/// Parts that follow one another in the file: read together, written together.
+#[derive(Debug)]
+struct Piece {
+    file_offset: u64,
+    parts: Vec<Part>,
+    len_bytes: u64,
+}
+
+/// What a writer needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Where everything stands.
+    pub layout: &'a Layout,
+    /// The segments with their sources, in the layout's order.
+    pub contents: &'a [(Segment, Source)],
+    /// The process's memory.
+    pub memory: &'a TaskMemory,
+}
+
+/// Why writing failed.
+#[derive(Debug)]
+enum Failure {
+    Read(Errno),
+    Write(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Write(error)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(error: Errno) -> Failure {
+        Failure::Read(error)
+    }
+}
+
+impl Job<'_> {
+    /// Writes the image to `sink`.
+    pub fn write(&self, sink: &Sink) -> Result<(), Error> {
+        let written = match sink.file() {
+            Some(file) => self.to_file(file, sink.is_fresh()),
+            None => self.to_stream(&mut io::stdout().lock()),
+        };
+        written.map_err(|failure| match failure {
+            Failure::Read(Errno::ESRCH) => Error::Died { pid: self.memory.pid() },
+            Failure::Read(error) => Error::question(self.memory.pid(), "reading its memory", error),
+            Failure::Write(error) => Error::output(sink.name(), &error),
+        })
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (segment, (placed, file_offset)) in self.layout.segments.iter().enumerate() {
+            let mut offset = 0;
+            while offset < placed.len_bytes {
+                let at = file_offset + offset;
+                let room = pieces.last().map_or(0, |last| match last.file_offset + last.len_bytes == at {
+                    true if last.parts.len() < PARTS_MAX => PIECE_BYTES.saturating_sub(last.len_bytes),
+                    _ => 0,
+                });
+                let len_bytes = (placed.len_bytes - offset).min(if room == 0 { PIECE_BYTES } else { room });
+                let part = Part { segment, offset, len_bytes };
+                match pieces.last_mut() {
+                    Some(last) if room > 0 => {
+                        last.len_bytes += len_bytes;
+                        last.parts.push(part);
+                    }
+                    _ => pieces.push(Piece { file_offset: at, parts: vec![part], len_bytes }),
+                }
+                offset += len_bytes;
+            }
+        }
+        pieces
+    }
+
+    fn to_file(&self, file: &File, fresh: bool) -> Result<(), Failure> {
+        let total = i64::try_from(self.layout.total_bytes).map_err(io::Error::other)?;
+        match fallocate(file, FallocateFlags::empty(), 0, total) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        file.set_len(self.layout.total_bytes)?;
+        file.write_all_at(&self.layout.head, 0)?;
+        let pieces = self.pieces();
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Vec<u64>)>, Failure> {
+            let (mut buffer, mut done) = (Vec::new(), Vec::new());
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(piece) = pieces.get(index) else { return Ok(done) };
+                let written = self.read(piece, &mut buffer).and_then(|digests| {
+                    if !fresh || buffer.iter().any(|byte| *byte != 0) {
+                        file.write_all_at(&buffer, piece.file_offset)?;
+                    }
+                    Ok(digests)
+                });
+                match written {
+                    Ok(digests) => done.push((index, digests)),
+                    Err(failure) => {
+                        // The other writer has nothing more to do.
+                        next.store(pieces.len(), Ordering::Relaxed);
+                        return Err(failure);
+                    }
+                }
+            }
+        };
+        let results = std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..WRITERS.min(pieces.len().max(1))).map(|_| scope.spawn(work)).collect();
+            let mut results = vec![work()];
+            let lost = || Err(Failure::Write(io::Error::other("a writer has ended")));
+            results.extend(helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|_| lost())));
+            results
+        });
+        let mut digests = vec![Vec::new(); pieces.len()];
+        for result in results {
+            for (index, found) in result? {
+                if let Some(place) = digests.get_mut(index) {
+                    *place = found;
+                }
+            }
+        }
+        let tail = self.layout.tail(&self.combined(&pieces, &digests));
+        file.write_all_at(&tail, self.layout.tail_offset)?;
+        Ok(())
+    }
+
+    fn to_stream(&self, stream: &mut impl Write) -> Result<(), Failure> {
+        stream.write_all(&self.layout.head)?;
+        let mut at = self.layout.head.len() as u64;
+        let pieces = self.pieces();
+        let (mut buffer, mut digests) = (Vec::new(), Vec::new());
+        for piece in &pieces {
+            zeros(stream, piece.file_offset - at)?;
+            digests.push(self.read(piece, &mut buffer)?);
+            stream.write_all(&buffer)?;
+            at = piece.file_offset + piece.len_bytes;
+        }
+        zeros(stream, self.layout.tail_offset - at)?;
+        stream.write_all(&self.layout.tail(&self.combined(&pieces, &digests)))?;
+        stream.flush()?;
+        Ok(())
+    }
+
+    /// Reads a piece and returns the digest of each of its parts.
+    fn read(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<Vec<u64>, Failure> {
+        buffer.resize(usize::try_from(piece.len_bytes).unwrap_or(0), 0);
+        let mut rest = buffer.as_mut_slice();
+        let mut parts = piece.parts.as_slice();
+        while let Some((first, others)) = parts.split_first() {
+            let Some((_, source)) = self.contents.get(first.segment) else { break };
+            let len = usize::try_from(first.len_bytes).unwrap_or(0);
+            match source {
+                Source::Memory(_) => {
+                    let ranges: Vec<(u64, u64)> = parts.iter().map_while(|part| self.address(part)).collect();
+                    let len_bytes: u64 = ranges.iter().map(|(_, len_bytes)| len_bytes).sum();
+                    let (mine, after) = rest.split_at_mut(usize::try_from(len_bytes).unwrap_or(0));
+                    self.memory.read_ranges(&ranges, mine)?;
+                    (rest, parts) = (after, parts.get(ranges.len()..).unwrap_or_default());
+                    continue;
+                }
+                Source::File(file, offset) => {
+                    let (mine, after) = rest.split_at_mut(len);
+                    // A file that was cut short meanwhile reads as zeros.
+                    mine.fill(0);
+                    read_some_at(file, mine, offset + first.offset)?;
+                    rest = after;
+                }
+                Source::Bytes(bytes) => {
+                    let (mine, after) = rest.split_at_mut(len);
+                    let from = usize::try_from(first.offset).unwrap_or(usize::MAX);
+                    let bytes = bytes.get(from..).unwrap_or_default();
+                    mine.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+                    rest = after;
+                }
+            }
+            parts = others;
+        }
+        let mut at = 0;
+        let mut digests = Vec::with_capacity(piece.parts.len());
+        for part in &piece.parts {
+            let end = at + usize::try_from(part.len_bytes).unwrap_or(0);
+            digests.push(digest(buffer.get(at..end).unwrap_or_default()));
+            at = end;
+        }
+        Ok(digests)
+    }
+
+    /// Where a part is in the process's memory, if it is there.
+    fn address(&self, part: &Part) -> Option<(u64, u64)> {
+        match self.contents.get(part.segment)? {
+            (_, Source::Memory(start)) => Some((start + part.offset, part.len_bytes)),
+            _ => None,
+        }
+    }
+
+    /// The digest of every segment, from those of the parts.
+    fn combined(&self, pieces: &[Piece], digests: &[Vec<u64>]) -> Vec<u64> {
+        let mut all = vec![digest::EMPTY; self.layout.segments.len()];
+        for (piece, digests) in pieces.iter().zip(digests) {
+            for (part, found) in piece.parts.iter().zip(digests) {
+                if let Some(place) = all.get_mut(part.segment) {
+                    *place = digest::combine(*place, *found, part.len_bytes);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn read_some_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Errno> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => return Ok(()),
+            Ok(len) => {
+                buffer = buffer.split_at_mut(len).1;
+                offset += len as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        }
+    }
+    Ok(())
+}
+
+fn zeros(stream: &mut impl Write, mut len_bytes: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    while len_bytes > 0 {
+        let now = ZEROS.len().min(usize::try_from(len_bytes).unwrap_or(usize::MAX));
+        stream.write_all(ZEROS.get(..now).unwrap_or_default())?;
+        len_bytes -= now as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use binfmt::image::Owner;
+    use std::sync::Arc;
+
+    #[test]
+    fn pieces_cover_every_byte_once_and_streams_equal_files() {
+        let bytes = |len: usize, seed: usize| -> Vec<u8> { (0..len).map(|i| (i * 7 + seed) as u8).collect() };
+        let lens = [4096, 8192, 5 << 20, 100, 4096, 3];
+        let contents: Vec<(Segment, Source)> = lens
+            .iter()
+            .enumerate()
+            .map(|(i, len)| {
+                let owner = Owner::Object(1);
+                let segment = Segment { owner, start: (i as u64) << 32, len_bytes: *len as u64, flags: 0 };
+                (segment, Source::Bytes(Arc::new(bytes(*len, i))))
+            })
+            .collect();
+        let segments: Vec<Segment> = contents.iter().map(|(segment, _)| *segment).collect();
+        let layout = Layout::new(&[], &[], &segments).expect("it fits");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let memory = TaskMemory::open(binfmt::address::Pid(own)).expect("our own");
+        let job = Job { layout: &layout, contents: &contents, memory: &memory };
+        let path = std::env::temp_dir().join(format!("ckpt-write-{own}"));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+        std::fs::remove_file(&path).expect("unlinked");
+        job.to_file(&file, true).ok().expect("written");
+        let mut stream = Vec::new();
+        job.to_stream(&mut stream).ok().expect("written");
+        let mut same = vec![0; stream.len()];
+        file.read_exact_at(&mut same, 0).expect("read back");
+        assert!(same == stream, "the same bytes in both");
+        let image = binfmt::image::Image::open(file).expect("an image");
+        let digests = image.digests().expect("whole");
+        digests.iter().enumerate().for_each(|(i, digest)| image.check_segment(i, *digest).expect("right"));
+    }
+}

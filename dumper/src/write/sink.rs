@@ -1,0 +1,151 @@
+//! Where an image goes. A file appears under its name only whole; whatever fails leaves things as they were.
+
+use crate::error::Error;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::fs::{self, File, Permissions};
+use std::io::{self, IsTerminal, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// An image is its owner's to run, and nobody else's to read: it holds a process's memory.
+const MODE: u32 = 0o700;
+
+/// Where an image goes.
+#[derive(Debug)]
+pub enum Sink {
+    /// A file with a name, written under another one beside it.
+    Named {
+        /// The file.
+        file: File,
+        /// Its name until it is whole; `None` afterwards.
+        temporary: Option<PathBuf>,
+        /// The name it will have.
+        path: PathBuf,
+        /// The same for messages.
+        name: String,
+    },
+    /// A regular file as standard output.
+    Redirected {
+        /// The file.
+        file: File,
+        /// Its length when we came; `None` once the image is whole.
+        old_len_bytes: Option<u64>,
+        /// Whether it was empty.
+        fresh: bool,
+    },
+    /// A pipe, a socket or a device as standard output.
+    Stream,
+}
+
+impl Sink {
+    /// A file that will be called `path`.
+    pub fn named(path: &Path) -> Result<Sink, Error> {
+        let name = path.display().to_string();
+        let failed = |error: io::Error| Error::output(&name, &error);
+        if path.is_dir() {
+            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}.part", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(MODE)
+            .open(&temporary)
+            .map_err(failed)?;
+        let permitted = file.set_permissions(Permissions::from_mode(MODE));
+        let sink = Sink::Named { file, temporary: Some(temporary), path: path.to_owned(), name };
+        permitted.map_err(|error| Error::output(sink.name(), &error))?;
+        Ok(sink)
+    }
+
+    /// Standard output. A terminal is refused.
+    pub fn stdout() -> Result<Sink, Error> {
+        let refused = |cause: &str| Error::Output {
+            path: "to standard output".to_owned(),
+            cause: cause.to_owned(),
+            advice: "redirect it (`> x.ckpt`), or give `-o x.ckpt`".to_owned(),
+        };
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            return Err(refused("it is a terminal"));
+        }
+        let failed = |error: io::Error| refused(&error.to_string());
+        let mut file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
+        let metadata = file.metadata().map_err(failed)?;
+        let flags = fcntl(&file, FcntlArg::F_GETFL).map_err(|error| failed(error.into()))?;
+        let flags = OFlag::from_bits_truncate(flags);
+        if !metadata.is_file() {
+            return Ok(Sink::Stream);
+        }
+        let at_start = file.stream_position().map_err(failed)? == 0;
+        let appends = flags.contains(OFlag::O_APPEND);
+        if !at_start || (appends && metadata.len() > 0) {
+            return Err(refused("something was written there before"));
+        }
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
+        if appends {
+            return Ok(Sink::Stream);
+        }
+        let len = metadata.len();
+        Ok(Sink::Redirected { file, old_len_bytes: Some(len), fresh: len == 0 })
+    }
+
+    /// What to call it in a message.
+    pub fn name(&self) -> &str {
+        match self {
+            Sink::Named { name, .. } => name,
+            Sink::Redirected { .. } | Sink::Stream => "to standard output",
+        }
+    }
+
+    /// The file, if it is one in which we may write anywhere.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Sink::Named { file, .. } | Sink::Redirected { file, .. } => Some(file),
+            Sink::Stream => None,
+        }
+    }
+
+    /// Whether what is not written reads as zeros.
+    pub fn is_fresh(&self) -> bool {
+        match self {
+            Sink::Named { .. } => true,
+            Sink::Redirected { fresh, .. } => *fresh,
+            Sink::Stream => false,
+        }
+    }
+
+    /// The image is whole: on disk, and under its name.
+    pub fn commit(mut self) -> Result<(), Error> {
+        let committed = match &mut self {
+            Sink::Named { file, temporary, path, .. } => file.sync_all().and_then(|()| {
+                if let Some(from) = temporary.as_ref() {
+                    fs::rename(from, path)?;
+                    *temporary = None;
+                }
+                Ok(())
+            }),
+            Sink::Redirected { old_len_bytes, .. } => {
+                *old_len_bytes = None;
+                Ok(())
+            }
+            Sink::Stream => Ok(()),
+        };
+        committed.map_err(|error| Error::output(self.name(), &error))
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // An image that is not whole must not be taken for one. Nobody is left to tell if this fails as well.
+        match self {
+            Sink::Named { temporary: Some(temporary), .. } => drop(fs::remove_file(temporary)),
+            Sink::Redirected { file, old_len_bytes: Some(len), .. } => drop(file.set_len(*len)),
+            _ => {}
+        }
+    }
+}
