@@ -2,7 +2,7 @@
 
 use super::{Collected, ThreadFacts};
 use crate::parse;
-use binfmt::note::seccomp::{Mode, Seccomp};
+use binfmt::note::seccomp::{Seccomp, SeccompMode as Mode};
 
 /// Collects the seccomp state of one thread.
 pub fn collect(facts: &ThreadFacts, out: &mut Collected) {
