@@ -9,11 +9,12 @@ use std::process::Command;
 
 /// Arguments of `ckpt restore`.
 #[derive(Debug, Args)]
+#[command(override_usage = "ckpt restore FILE [OPTION]...")]
 #[command(after_help = "All options are those of the loader: `ckpt restore -- --help` tells them.")]
 pub(super) struct Restore {
     /// The checkpoint, and options of ckpt-loader
     #[arg(
-        value_name = "FILE [OPTION]...",
+        value_name = "FILE [OPTION]",
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true
@@ -24,11 +25,12 @@ pub(super) struct Restore {
 
 /// Arguments of `ckpt plan`.
 #[derive(Debug, Args)]
+#[command(override_usage = "ckpt plan FILE [OPTION]...")]
 #[command(after_help = "All options are those of the loader: `ckpt restore -- --help` tells them.")]
 pub(super) struct Plan {
     /// The checkpoint, and options of ckpt-loader
     #[arg(
-        value_name = "FILE [OPTION]...",
+        value_name = "FILE [OPTION]",
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true

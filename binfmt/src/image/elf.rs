@@ -110,12 +110,12 @@ fn elf_header(file: &File, has: u64) -> Result<Header, ImageError> {
         _ => {}
     }
     let bytes = read(file, 0, HEADER_BYTES)?;
+    if !bytes.starts_with(ELFMAG) {
+        return Err(ImageError::Foreign("it is not an ELF file"));
+    }
     let header: Header =
         bytes.pread_with(0, scroll::LE).map_err(|_| ImageError::Foreign("it has no ELF header"))?;
     let ident = &header.e_ident;
-    if !ident.starts_with(ELFMAG) {
-        return Err(ImageError::Foreign("it is not an ELF file"));
-    }
     if ident.get(9..13) != Some(&MARK) {
         return Err(ImageError::Foreign(match header.e_type {
             ET_CORE => "it is an ordinary core file",

@@ -11,6 +11,8 @@
 mod elf;
 mod layout;
 mod read;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use layout::tail;

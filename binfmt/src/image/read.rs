@@ -4,7 +4,7 @@
 
 use super::elf::{Frame, Places};
 use super::{DIGESTS, Digests, OWNER, Owner, SEAL, Seal, Segment, StandardNote, VERSION, put_note, tail};
-use crate::digest::{EMPTY, combine, digest};
+use crate::digest::Digester;
 use crate::note::{ANCILLARY, FromNote, Note};
 use crate::wire::{Reader, Wire};
 use byteorder::{ByteOrder, LittleEndian};
@@ -187,17 +187,17 @@ pub(super) fn digest_of(
     len_bytes: u64,
     buffer: &mut [u8],
 ) -> Result<u64, ImageError> {
-    let (mut at, mut found) = (0, EMPTY);
+    let (mut at, mut digester) = (0, Digester::default());
     while at < len_bytes {
         let left = usize::try_from(len_bytes - at).unwrap_or(usize::MAX);
         let len = left.min(buffer.len());
         let piece = buffer.get_mut(..len).unwrap_or_default();
         file.read_exact_at(piece, offset + at)
             .map_err(|error| ImageError::Io { offset: offset + at, error })?;
-        found = combine(found, digest(piece), piece.len() as u64);
+        digester.update(piece);
         at += len as u64;
     }
-    Ok(found)
+    Ok(digester.finish())
 }
 
 /// Checks that the metadata end with a seal and that it holds; its offset.
@@ -207,18 +207,21 @@ fn check_seal(file: &File, frame: &Frame) -> Result<u64, ImageError> {
         return Err(damaged(frame.notes_offset, "the metadata do not end with a seal"));
     }
     let found = read(file, seal_offset, SEAL_BYTES)?;
-    let expected = digest_of(file, 0, seal_offset, &mut vec![0; PIECE_BYTES])?;
-    let (mut seal, mut description) = (Vec::new(), Vec::new());
-    Seal { digest: expected }.put(&mut description);
-    put_note(&mut seal, OWNER, SEAL, &description);
-    let head_bytes = seal.len() - description.len();
-    if seal == found {
-        Ok(seal_offset)
-    } else if seal.get(..head_bytes) == found.get(..head_bytes) {
-        Err(damaged(seal_offset, format!("the first {seal_offset} bytes are not what was written")))
-    } else {
-        Err(damaged(seal_offset, "the metadata do not end with a seal"))
+    let seal = |digest: u64| {
+        let (mut note, mut description) = (Vec::new(), Vec::new());
+        Seal { digest }.put(&mut description);
+        put_note(&mut note, OWNER, SEAL, &description);
+        note
+    };
+    // Its digest stands last. All before it is known, and told first: the rest takes reading the whole head.
+    let digest_at = found.len().saturating_sub(size_of::<u64>());
+    if seal(0).get(..digest_at) != found.get(..digest_at) {
+        return Err(damaged(seal_offset, "the metadata do not end with a seal"));
     }
+    if seal(digest_of(file, 0, seal_offset, &mut vec![0; PIECE_BYTES])?) != found {
+        return Err(damaged(seal_offset, format!("the first {seal_offset} bytes are not what was written")));
+    }
+    Ok(seal_offset)
 }
 
 struct RawNote<'a> {
@@ -246,7 +249,8 @@ fn split_notes(bytes: &[u8], offset: u64) -> Result<Vec<RawNote<'_>>, ImageError
         let desc_at = name_end.checked_next_multiple_of(4).ok_or_else(broken)?;
         let desc_end = desc_at.checked_add(desc_len).ok_or_else(broken)?;
         let name = bytes.get(name_at..name_end).ok_or_else(broken)?;
-        let owner = name.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
+        let owner = name.strip_suffix(&[0]).filter(|name| !name.contains(&0));
+        let owner = owner.and_then(|name| std::str::from_utf8(name).ok());
         let owner = owner.ok_or_else(|| damaged(here, "a note's owner is not a name"))?;
         notes.push(RawNote {
             owner,

@@ -158,6 +158,7 @@ impl Registry {
             State::NotMounted | State::Absent => Registered::New,
         };
         if done != Registered::Already {
+            settle(loader);
             self.write(&self.directory.join("register"), line.as_bytes())?;
         }
         let status = self.directory.join("status");
@@ -194,6 +195,19 @@ impl Registry {
             _ => RegistryError::Io { path: path.to_owned(), error },
         }
     }
+}
+
+/// Waits until a loader that has just been put in its place is older than the registration to come, by the kernel's clock
+/// for files, so that it is not taken for a later one.
+fn settle(loader: &Path) {
+    /// Longer than a tick of any kernel configuration (100 Hz), twice: two clocks are compared.
+    const TICK: time::Duration = time::Duration::from_millis(20);
+    let Ok(found) = fs::metadata(loader) else { return };
+    let changed = i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec());
+    let now = time::SystemTime::now().duration_since(time::UNIX_EPOCH).unwrap_or_default();
+    let age = i128::try_from(now.as_nanos()).unwrap_or_default() - changed;
+    let age = u64::try_from(age).map_or(time::Duration::ZERO, time::Duration::from_nanos);
+    std::thread::sleep(TICK.saturating_sub(age));
 }
 
 /// Why the file that now stands at `loader` is not the one that was there at `made`.
