@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -183,6 +184,95 @@ __attribute__((unused)) static void *guest_map(size_t pages, int protection, int
     void *address = mmap(NULL, pages * GUEST_PAGE, protection, flags, -1, 0);
     guest_check(address != MAP_FAILED);
     return address;
+}
+
+/* Which of those that go on at the same time this is: an index below 4 for what each must have for itself. */
+__attribute__((unused)) static int guest_index(void)
+{
+    static const char *const names[] = {"original", "resumed", "first", "second"};
+    for (int index = 0; index < 4; index++)
+        if (!strcmp(guest_who, names[index]))
+            return index;
+    return 0;
+}
+
+/* A thread that runs start(argument) and says who it is. */
+struct guest_thread {
+    pthread_t handle;
+    atomic_int tid;
+    void *(*start)(void *);
+    void *argument;
+};
+
+__attribute__((unused)) static void *guest_thread_main(void *argument)
+{
+    struct guest_thread *thread = argument;
+    atomic_store(&thread->tid, (int)syscall(SYS_gettid));
+    return thread->start(thread->argument);
+}
+
+/* Starts a thread; its tid stands when this returns. */
+__attribute__((unused)) static void guest_spawn(struct guest_thread *thread, void *(*start)(void *), void *argument)
+{
+    thread->start = start;
+    thread->argument = argument;
+    atomic_store(&thread->tid, 0);
+    int error = pthread_create(&thread->handle, NULL, guest_thread_main, thread);
+    guest_check(error == 0, "%s", strerror(error));
+    while (!atomic_load(&thread->tid))
+        usleep(100);
+}
+
+__attribute__((unused)) static void guest_join(struct guest_thread *thread)
+{
+    int error = pthread_join(thread->handle, NULL);
+    guest_check(error == 0, "%s", strerror(error));
+}
+
+/* Milliseconds of the monotonic clock. */
+__attribute__((unused)) static long guest_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A page-sized pattern that is different for every `seed`, and no word of which is zero. */
+__attribute__((unused)) static void guest_fill(void *place, size_t length, uint32_t seed)
+{
+    uint32_t *words = place;
+    for (size_t i = 0; i < length / 4; i++)
+        words[i] = (seed * 2654435761u + (uint32_t)i * 40503u) | 1;
+}
+
+/* Whether that pattern stands there. */
+__attribute__((unused)) static bool guest_filled(const void *place, size_t length, uint32_t seed)
+{
+    const uint32_t *words = place;
+    for (size_t i = 0; i < length / 4; i++)
+        if (words[i] != ((seed * 2654435761u + (uint32_t)i * 40503u) | 1))
+            return false;
+    return true;
+}
+
+/* Whether there are only zeros. */
+__attribute__((unused)) static bool guest_zero(const void *place, size_t length)
+{
+    const unsigned char *bytes = place;
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+/* Opens a new file of this run's directory for reading and writing, with `text` in it. */
+__attribute__((unused)) static int guest_new_file(const char *name, const char *text)
+{
+    int fd = open(guest_path(name), O_RDWR | O_CREAT | O_EXCL, 0666);
+    guest_check(fd >= 0, "%s", name);
+    guest_check(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    guest_check(lseek(fd, 0, SEEK_SET) == 0);
+    return fd;
 }
 
 /* Waits until thread `tid` of this process sleeps in system call `number`, so that it is dumped there. */

@@ -5,7 +5,7 @@ use crate::guest::Guest;
 use crate::handler::Handler;
 use crate::machine;
 use crate::snapshot::{self, Snapshot};
-use crate::spec::{Expect, Spec};
+use crate::spec::{Expect, Spec, State};
 use crate::tools::{self, Tools, User};
 use crate::{Outcome, Stopped, image};
 use std::fs;
@@ -21,6 +21,8 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// A way in which a case is checkpointed and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
+    /// No checkpoint is made: what fails here is the case itself.
+    Alone,
     /// The original is left running.
     Running,
     /// The original is killed; a copy with its pid goes on.
@@ -37,12 +39,20 @@ pub enum Flavour {
 
 impl Flavour {
     /// All of them.
-    pub const ALL: [Flavour; 6] =
-        [Flavour::Running, Flavour::Killed, Flavour::Again, Flavour::Exec, Flavour::Twice, Flavour::User];
+    pub const ALL: [Flavour; 7] = [
+        Flavour::Alone,
+        Flavour::Running,
+        Flavour::Killed,
+        Flavour::Again,
+        Flavour::Exec,
+        Flavour::Twice,
+        Flavour::User,
+    ];
 
     /// Its name in specs and in the names of tests.
     pub fn name(self) -> &'static str {
         match self {
+            Flavour::Alone => "alone",
             Flavour::Running => "running",
             Flavour::Killed => "killed",
             Flavour::Again => "again",
@@ -88,29 +98,41 @@ impl Trial<'_> {
         if self.flavour.keeps_pid() && !machine::has_capability(machine::CHECKPOINT_RESTORE) {
             return Err(Stopped::Skipped("keeping a pid needs CAP_CHECKPOINT_RESTORE".to_owned()));
         }
-        let guest = Guest::start(self.program, &self.spec.args, &self.folder, self.flavour.user())?;
-        let before = snapshot::take(guest.pid)?;
-        if let Expect::Refused(text) = &self.spec.expect {
-            return self.refused(guest, &before, text);
+        let mut guest = Guest::start(self.program, &self.spec.args, &self.folder, self.flavour.user())?;
+        if self.spec.state == State::Stopped {
+            guest.stop()?;
         }
+        let before = snapshot::take(guest.pid)?;
         match self.flavour {
+            Flavour::Alone => {
+                self.compare(&before, guest.pid, Between::Dump)?;
+                self.go(guest, "original")
+            }
+            _ if let Expect::Refused(text) = &self.spec.expect => self.refused(guest, &before, text),
             Flavour::Running => self.left_running(guest, &before),
             Flavour::Killed | Flavour::Exec => {
                 let copy = self.killed_and_resumed(guest, &before)?;
-                copy.go("resumed")
+                self.go(copy, "resumed")
             }
             Flavour::Again => {
                 let copy = self.killed_and_resumed(guest, &before)?;
                 let copy = self.killed_and_resumed(copy, &before)?;
-                copy.go("resumed")
+                self.go(copy, "resumed")
             }
             Flavour::Twice => self.resumed_beside_the_original(guest, &before),
             Flavour::User => {
                 self.dump(&guest, &["--kill"])?;
                 guest.was_killed()?;
-                self.resume(None, &before)?.go("resumed")
+                self.go(self.resume(None, &before)?, "resumed")
             }
         }
+    }
+
+    fn go(&self, guest: Guest, who: &str) -> Outcome<()> {
+        if self.spec.state == State::Stopped {
+            guest.cont()?;
+        }
+        guest.go(who)
     }
 
     fn left_running(&self, guest: Guest, before: &Snapshot) -> Outcome<()> {
@@ -124,7 +146,7 @@ impl Trial<'_> {
         self.dump(&guest, &[])?;
         self.compare(before, guest.pid, Between::Dump)?;
         image::check(&self.image(), &self.spec.show, &self.folder, self.tools)?;
-        guest.go("original")
+        self.go(guest, "original")
     }
 
     fn killed_and_resumed(&self, guest: Guest, before: &Snapshot) -> Outcome<Guest> {
@@ -139,9 +161,9 @@ impl Trial<'_> {
         self.dump(&guest, &[])?;
         let first = self.resume(None, before)?;
         let second = self.resume(None, before)?;
-        second.go("second")?;
-        guest.go("original")?;
-        first.go("first")
+        self.go(second, "second")?;
+        self.go(guest, "original")?;
+        self.go(first, "first")
     }
 
     fn refused(&self, guest: Guest, before: &Snapshot, text: &str) -> Outcome<()> {
@@ -164,7 +186,7 @@ impl Trial<'_> {
             return Err(Stopped::Failed(format!("{} was left behind", name.display())));
         }
         self.compare(before, guest.pid, Between::Dump)?;
-        guest.go("original")
+        self.go(guest, "original")
     }
 
     fn image(&self) -> PathBuf {
@@ -191,7 +213,7 @@ impl Trial<'_> {
         let _ = fs::remove_file(self.folder.join("restore.err"));
         let (child, _handler) = self.loader(pid.is_some())?;
         let supervisor = child.id();
-        let guest = Guest::adopt(child, pid.unwrap_or(supervisor), &self.folder)?;
+        let guest = Guest::adopt(child, pid.unwrap_or(supervisor), &self.folder, self.spec.state)?;
         let between = if pid.is_some() { Between::Resume } else { Between::Fresh };
         self.compare(before, guest.pid, between)?;
         if pid.is_some() {

@@ -1,5 +1,6 @@
 //! A guest that runs: the other side of `cases/guest.h`.
 
+use crate::spec::State;
 use crate::tools::{self, Tools, User};
 use crate::{Outcome, Stopped};
 use nix::sys::signal::{Signal, kill};
@@ -38,9 +39,41 @@ impl Guest {
         Ok(guest)
     }
 
-    /// Takes `child` for a guest that is, or becomes, process `pid`, and waits until it answers.
-    pub fn adopt(child: Child, pid: u32, folder: &Path) -> Outcome<Guest> {
+    /// Stops it as a person would, and waits until it stands still.
+    pub fn stop(&mut self) -> Outcome<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid)?), Signal::SIGSTOP)?;
+        self.wait_until_stopped()
+    }
+
+    /// Lets a stopped guest go on: what a shell does to a job is done to its supervisor, which passes it on.
+    pub fn cont(&self) -> Outcome<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGCONT)?)
+    }
+
+    fn wait_until_stopped(&mut self) -> Outcome<()> {
+        let start = Instant::now();
+        let stat = format!("/proc/{}/stat", self.pid);
+        while !fs::read_to_string(&stat).unwrap_or_default().contains(") T ") {
+            if let Some(status) = self.child.try_wait()? {
+                self.ended = true;
+                return Err(self.ended_early(&status.to_string()));
+            }
+            if start.elapsed() > PATIENCE {
+                let said = self.said();
+                return Err(Stopped::Failed(format!("it does not stop{said}")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Takes `child` for a guest that is, or becomes, process `pid`, and waits until it answers, or stands still.
+    pub fn adopt(child: Child, pid: u32, folder: &Path, state: State) -> Outcome<Guest> {
         let mut guest = Guest { pid, child, folder: folder.to_owned(), ended: false };
+        if state == State::Stopped {
+            guest.wait_until_stopped()?;
+            return Ok(guest);
+        }
         let answer = format!("alive.{pid}");
         // The one before may have had the same pid.
         let _ = fs::remove_file(folder.join(&answer));
@@ -164,7 +197,18 @@ pub fn compile(source: &Path, tools: &Tools) -> Outcome<PathBuf> {
     let program = folder.join(&*name);
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "gcc".into());
     let output = Command::new(compiler)
-        .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .args([
+            "-std=gnu11",
+            "-O1",
+            "-g",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-Wno-sign-compare",
+            "-Werror",
+            "-pthread",
+            "-o",
+        ])
         .args([&program, source])
         .output()?;
     if output.status.success() {

@@ -197,6 +197,8 @@ impl Taker {
         for (name, value) in STAT.iter().zip(tail.split_whitespace()) {
             let value = match *name {
                 "state" => awake(value).to_owned(),
+                // Says only whether it sleeps.
+                "wchan" => continue,
                 "pgrp" | "session" | "tpgid" => self.without_ids(value),
                 _ => value.to_owned(),
             };

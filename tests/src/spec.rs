@@ -5,6 +5,7 @@
 //! //# show: mapping shared=true          a note of this word that has all these fields, with these values
 //! //# needs: root                        or: kernel 6.13, huge-pages 2, capability sys_resource, config ANON_VMA_NAME
 //! //# flavours: running killed           default: all
+//! //# state: stopped                     SIGSTOP before the checkpoint, SIGCONT before it goes on
 //! //# args: one two                      of the guest
 //! //# dump: --allow io_uring             options of ckpt-dump
 //! //# resume: --allow changed-file       options of the loader
@@ -24,6 +25,8 @@ pub struct Spec {
     pub needs: Vec<Need>,
     /// In which flavours it can run; empty for all.
     pub flavours: Vec<Flavour>,
+    /// In which state it is checkpointed.
+    pub state: State,
     /// Arguments of the guest.
     pub args: Vec<String>,
     /// Options of `ckpt-dump`.
@@ -42,6 +45,16 @@ pub enum Expect {
     Resumes,
     /// It is refused with this text, before anything is written.
     Refused(String),
+}
+
+/// In which state a guest is checkpointed, and resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It runs, and waits for its turn.
+    #[default]
+    Running,
+    /// SIGSTOP has stopped it.
+    Stopped,
 }
 
 /// A note that must stand in the image.
@@ -102,6 +115,10 @@ pub fn parse(source: &str) -> Result<Spec, String> {
                     spec.flavours.push(Flavour::named(word).ok_or_else(|| wrong("an unknown flavour"))?);
                 }
             }
+            "state" => match value {
+                "stopped" => spec.state = State::Stopped,
+                _ => return Err(wrong("an unknown state")),
+            },
             "args" => spec.args.extend(words()),
             "dump" => spec.dump.extend(words()),
             "resume" => spec.resume.extend(words()),

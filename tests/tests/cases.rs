@@ -68,7 +68,7 @@ fn find(root: &Path) -> Result<Vec<Case>, Box<dyn Error>> {
 fn trials(case: &Arc<Case>, tools: Option<&Arc<Tools>>) -> Vec<libtest_mimic::Trial> {
     let flavours = match (&case.spec.expect, case.spec.flavours.as_slice()) {
         // Nothing becomes of it but the original.
-        (Expect::Refused(_), []) => &[Flavour::Running],
+        (Expect::Refused(_), []) => &[Flavour::Alone, Flavour::Running],
         (_, []) => Flavour::ALL.as_slice(),
         (_, chosen) => chosen,
     };
