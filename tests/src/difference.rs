@@ -15,13 +15,15 @@ pub enum Between {
     Resume,
     /// It was resumed with a new pid.
     Fresh,
+    /// It was resumed with a new pid by somebody without privileges.
+    Unprivileged,
 }
 
 /// How much a value may change.
 enum Change {
     Any,
-    /// At most so many kB more; it may be any amount less.
-    GrowsByAtMostKb(u64),
+    /// At most so much more; it may be any amount less.
+    GrowsByAtMost(u64),
     /// Nothing but these bits, of a decimal number.
     Bits(u64),
 }
@@ -40,8 +42,8 @@ const fn known(key: &'static str, since: Between, change: Change, reason: &'stat
     Known { key, since, change, reason }
 }
 
-use Between::{Dump, Fresh, Resume};
-use Change::{Any, Bits, GrowsByAtMostKb};
+use Between::{Dump, Fresh, Resume, Unprivileged};
+use Change::{Any, Bits, GrowsByAtMost};
 
 const COUNTER: &str = "a counter of what the task has done so far";
 const PRESENT: &str = "clean pages come when they are touched, and go as the kernel likes";
@@ -66,7 +68,7 @@ const TABLE: &[Known] = &[
     known(
         "task/*/status/RssAnon",
         Dump,
-        GrowsByAtMostKb(64),
+        GrowsByAtMost(64),
         "the guest's own next steps; checked per mapping below",
     ),
     known("task/*/status/VmHWM", Dump, Any, "the highest VmRSS so far"),
@@ -81,7 +83,7 @@ const TABLE: &[Known] = &[
     known(
         "smaps/*/Anonymous",
         Dump,
-        GrowsByAtMostKb(16),
+        GrowsByAtMost(16),
         "the guest's own next steps, and one page of [vdso], where the stub ran; never a page that was not present",
     ),
     known("timers", Dump, Any, "counts down; the cases of timers look closer"),
@@ -100,6 +102,13 @@ const TABLE: &[Known] = &[
     known("task/*/stat/cguest_time", Resume, Any, ANOTHER_LIFE),
     known("task/*/stat/ppid", Resume, Any, "the parent is who resumed it, or the supervisor"),
     known("task/*/status/PPid", Resume, Any, "the parent is who resumed it, or the supervisor"),
+    known("task/*/status/FDSize", Resume, GrowsByAtMost(0), "room for descriptors that were open once"),
+    known(
+        "exe",
+        Unprivileged,
+        Any,
+        "PR_SET_MM_EXE_FILE needs CAP_CHECKPOINT_RESTORE; the message of the loader says so",
+    ),
     known("pid", Fresh, Any, NEW_PID),
     known("task/*/tid", Fresh, Any, NEW_PID),
 ];
@@ -140,7 +149,7 @@ fn explains<'a>(rows: impl Iterator<Item = &'a Known>, was: Option<&str>, is: Op
     for row in rows {
         match (&row.change, was, is) {
             (Any, Some(_), Some(_)) => return true,
-            (GrowsByAtMostKb(limit), Some(was), Some(is)) => {
+            (GrowsByAtMost(limit), Some(was), Some(is)) => {
                 let (was, is) = (number(was), number(is));
                 if was.zip(is).is_some_and(|(was, is)| is <= was + limit) {
                     return true;

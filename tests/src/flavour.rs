@@ -214,7 +214,11 @@ impl Trial<'_> {
         let (child, _handler) = self.loader(pid.is_some())?;
         let supervisor = child.id();
         let guest = Guest::adopt(child, pid.unwrap_or(supervisor), &self.folder, self.spec.state)?;
-        let between = if pid.is_some() { Between::Resume } else { Between::Fresh };
+        let between = match (pid, self.flavour) {
+            (Some(_), _) => Between::Resume,
+            (None, Flavour::User) => Between::Unprivileged,
+            (None, _) => Between::Fresh,
+        };
         self.compare(before, guest.pid, between)?;
         if pid.is_some() {
             let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;

@@ -14,6 +14,7 @@ pub mod image;
 pub mod machine;
 pub mod snapshot;
 pub mod spec;
+pub mod sys;
 pub mod tools;
 
 /// Why a test failed, for the person who reads it.

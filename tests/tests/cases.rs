@@ -6,7 +6,7 @@
 use ckpt_tests::flavour::{Flavour, Trial};
 use ckpt_tests::spec::{self, Expect, Spec};
 use ckpt_tests::tools::Tools;
-use ckpt_tests::{Stopped, guest, machine};
+use ckpt_tests::{Stopped, guest, machine, sys};
 use libtest_mimic::{Arguments, Completion, Failed};
 use std::error::Error;
 use std::fs;
@@ -29,6 +29,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), None)).collect();
         return Ok(libtest_mimic::run(&arguments, trials).exit_code());
     }
+    sys::keep_descriptors_from_children()?;
     let tools = Arc::new(Tools::gather(&built()?)?);
     let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), Some(&tools))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
