@@ -19,15 +19,62 @@ pub use questions::{Answers, Arg, Question, Questions};
 use crate::error::Error;
 use crate::freeze::{Moved, Stopped};
 use crate::memory::TaskMemory;
+use crate::parse;
+use crate::procdir::ProcDir;
 use binfmt::address::{PAGE_BYTES, Pid};
 use binfmt::note::thread::Registers;
 use binfmt::program::stub::{ENTRY, Stub};
+use binfmt::program::{Op, SystemCall};
 use binfmt::restart::{self, Signals};
+use binfmt::system_call;
 use nix::errno::Errno;
 use place::Place;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 /// The words of an operation that the stub reads first.
 const KIND_BYTES: usize = 8;
+
+/// Every call that asking makes: the stub's own and those of the questions, with their arguments; addresses that are not
+/// known yet are 0.
+pub fn calls(questions: &Questions, place: Place) -> Vec<(SystemCall, Vec<u64>)> {
+    let len_bytes = scratch_len_bytes(questions);
+    let mask_at = place.address + Stub::get().data_offset + 8;
+    const SET_MASK: u64 = 2;
+    let own = [
+        (system_call!(SYS_mmap), vec![0, len_bytes, 3, 0x22, u64::MAX, 0]),
+        (system_call!(SYS_munmap), vec![0, len_bytes]),
+        (system_call!(SYS_rt_sigprocmask), vec![SET_MASK, mask_at, 0, 8]),
+    ];
+    let asked = questions.program(0);
+    let asked = asked.ops().iter().filter_map(|(op, _)| match op {
+        Op::Ask(call, args) | Op::Must(call, args) => Some((*call, args.to_vec())),
+        _ => None,
+    });
+    own.into_iter().chain(asked).collect()
+}
+
+/// Program and answers, and a page that nothing touches.
+fn scratch_len_bytes(questions: &Questions) -> u64 {
+    questions.len_bytes().next_multiple_of(PAGE_BYTES) + PAGE_BYTES
+}
+
+/// How much of the process's memory is locked.
+fn locked_kb(pid: Pid) -> u64 {
+    let status = ProcDir::new(pid).text("status").unwrap_or_default();
+    parse::decimal(&status, "VmLck").unwrap_or_default()
+}
+
+/// The bits of mlockall(2) by which a new mapping was locked. Without MCL_ONFAULT it was populated at once.
+fn future_locks(pid: Pid, untouched_page: u64) -> u32 {
+    const PRESENT: u64 = 1 << 63;
+    let mut entry = [0; 8];
+    let read = File::open(ProcDir::new(pid).path("pagemap"))
+        .and_then(|pagemap| pagemap.read_exact_at(&mut entry, untouched_page / PAGE_BYTES * 8));
+    let populated = read.is_ok() && u64::from_le_bytes(entry) & PRESENT != 0;
+    let on_fault = if populated { 0 } else { libc::MCL_ONFAULT };
+    (libc::MCL_FUTURE | on_fault).cast_unsigned()
+}
 
 /// Runs `questions` in `thread` and returns what came out.
 pub fn ask(
@@ -44,7 +91,8 @@ pub fn ask(
         error => Error::question(pid, format!("{what} in thread {tid}"), error),
     };
     let stub = Stub::get();
-    let scratch_len_bytes = questions.len_bytes().next_multiple_of(PAGE_BYTES);
+    let scratch_len_bytes = scratch_len_bytes(questions);
+    let locked_before_kb = if questions.asks_about_locks() { locked_kb(pid) } else { 0 };
     let alone = restart::in_place(&outside_rseq(thread, memory), signals);
     let filled = stub.filled(scratch_len_bytes, thread.signal_mask(), &alone);
     memory.write(place.address, &filled).map_err(|error| failed("writing the stub", error))?;
@@ -80,9 +128,13 @@ pub fn ask(
     }
     let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
     memory.read(scratch, &mut ran).map_err(|error| failed("reading the answers", error))?;
+    let future_locks = match questions.asks_about_locks() && locked_kb(pid) > locked_before_kb {
+        true => future_locks(pid, scratch + scratch_len_bytes - PAGE_BYTES),
+        false => 0,
+    };
     step(thread, "unmapping scratch memory")?;
     thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
-    Ok(questions.answers(program, ran, 0))
+    Ok(questions.answers(program, ran, future_locks))
 }
 
 /// The registers of `thread`, moved to the abort handler if it stands inside a restartable sequence: an interrupted
@@ -107,7 +159,7 @@ fn abort_address(thread: &Stopped, memory: &TaskMemory, rip: u64) -> Option<u64>
     }
     let mut descriptor = [0; 32];
     memory.read(descriptor_at, &mut descriptor).ok()?;
-    let word = |at| crate::parse::u64_at(&descriptor, at);
+    let word = |at| parse::u64_at(&descriptor, at);
     let (start, len_bytes, abort) = (word(8), word(16), word(24));
     (rip.checked_sub(start)? < len_bytes).then_some(abort)
 }

@@ -3,6 +3,7 @@
 //! Read [`checkpoint`] first: freeze, collect, write, release. Each is a file: [`freeze`], [`collect`] (with [`hatch`],
 //! by which the process is asked about itself), [`write`].
 
+pub mod allow;
 pub mod collect;
 pub mod error;
 pub mod freeze;
@@ -13,6 +14,7 @@ pub mod procdir;
 mod sys;
 pub mod write;
 
+use allow::Allow;
 use binfmt::address::Pid;
 use binfmt::image::{Layout, Segment};
 use collect::{Collected, Outcome};
@@ -46,6 +48,8 @@ pub struct Options {
     pub output: Option<PathBuf>,
     /// What becomes of the process.
     pub afterwards: Afterwards,
+    /// What may be lost.
+    pub allow: Vec<Allow>,
     /// How long to wait for a thread to stand still.
     pub timeout: Duration,
 }

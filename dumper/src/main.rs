@@ -2,6 +2,7 @@
 
 use binfmt::address::Pid;
 use clap::Parser;
+use dumper::allow::Allow;
 use dumper::error::{Error, Status};
 use dumper::{Afterwards, Options};
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Say it as JSON
     #[arg(long, requires = "check")]
     json: bool,
+    /// Save it although this is lost; may be given more than once
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<Allow>,
     /// How long to wait for a thread that does not stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     timeout: f64,
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         pid: Pid(arguments.pid),
         output: arguments.output.clone(),
         afterwards,
+        allow: arguments.allow.clone(),
         timeout: Duration::from_secs_f64(arguments.timeout),
     };
     match run(&arguments, &options) {

@@ -132,6 +132,45 @@ pub(crate) fn peek_signals(tid: Tid, queue: Queue, from: u64) -> Result<Vec<[u8;
     Ok(found.into_iter().take(usize::try_from(count).unwrap_or(0)).collect())
 }
 
+const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
+const PTRACE_SECCOMP_GET_METADATA: u32 = 0x420d;
+
+/// Filter number `index` of a thread, oldest first, as classic BPF of eight bytes an instruction.
+pub(crate) fn seccomp_filter(tid: Tid, index: u64) -> Result<Vec<u8>> {
+    // SAFETY: with a null pointer the kernel only says how many instructions there are.
+    let count = Errno::result(unsafe {
+        libc::ptrace(PTRACE_SECCOMP_GET_FILTER, tid.0, index, std::ptr::null_mut::<u8>())
+    })?;
+    let mut code = vec![0u8; usize::try_from(count).unwrap_or(0) * 8];
+    // SAFETY: the kernel writes the `count` instructions it just announced; the thread is stopped, so that its filters
+    // do not change, and a filter never does.
+    Errno::result(unsafe { libc::ptrace(PTRACE_SECCOMP_GET_FILTER, tid.0, index, code.as_mut_ptr()) })?;
+    Ok(code)
+}
+
+/// Flags of filter number `index` (SECCOMP_FILTER_FLAG_LOG).
+pub(crate) fn seccomp_flags(tid: Tid, index: u64) -> Result<u64> {
+    let mut metadata = [index, 0u64];
+    // SAFETY: the kernel reads and writes at most the given length, which is that of `metadata`.
+    Errno::result(unsafe {
+        libc::ptrace(PTRACE_SECCOMP_GET_METADATA, tid.0, size_of_val(&metadata), metadata.as_mut_ptr())
+    })?;
+    Ok(metadata.last().copied().unwrap_or_default())
+}
+
+/// Changes the options of the attachment.
+pub(crate) fn set_options(tid: Tid, options: i32) -> Result<()> {
+    ptrace_word(libc::PTRACE_SETOPTIONS, tid, 0, u64::from(options.cast_unsigned()))
+}
+
+/// How many bytes can be read without waiting.
+pub(crate) fn bytes_waiting(fd: BorrowedFd<'_>) -> Result<usize> {
+    let mut count = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { fionread(fd.as_raw_fd(), &raw mut count) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// What `waitid` says of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitEvent {
@@ -308,6 +347,7 @@ pub(crate) fn pagemap_scan(
 }
 
 nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
+nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
 nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
 
 /// The settings of a terminal; ENOTTY for anything else.

@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn pieces_cover_every_byte_once_and_streams_equal_files() {
-        let bytes = |len: usize, seed: usize| -> Vec<u8> { (0..len).map(|i| (i * 7 + seed) as u8).collect() };
+        let bytes = |len: usize, seed: usize| -> Vec<u8> {
+            (0..len).map(|i| (i * 7 + seed).to_le_bytes()[0]).collect()
+        };
         let lens = [4096, 8192, 5 << 20, 100, 4096, 3];
         let contents: Vec<(Segment, Source)> = lens
             .iter()
@@ -296,9 +298,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("ckpt-write-{own}"));
         let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
         std::fs::remove_file(&path).expect("unlinked");
-        job.to_file(&file, true).ok().expect("written");
+        job.to_file(&file, true).expect("written");
         let mut stream = Vec::new();
-        job.to_stream(&mut stream).ok().expect("written");
+        job.to_stream(&mut stream).expect("written");
         let mut same = vec![0; stream.len()];
         file.read_exact_at(&mut same, 0).expect("read back");
         assert!(same == stream, "the same bytes in both");

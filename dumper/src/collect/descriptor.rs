@@ -3,13 +3,16 @@
 //! Which descriptors share a description is told by kcmp(2); what a description is, by a duplicate of it
 //! (pidfd_getfd), through which nothing is read, sought or changed.
 
-use super::{Collected, Subject, file, terminal};
+use super::pipe::{self, End};
+use super::{Collected, Subject, file, lock, memfd, terminal};
+use crate::allow::Allow;
 use crate::error::Error;
 use crate::{parse, sys};
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
 use file::Place;
 use nix::errno::Errno;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -43,18 +46,37 @@ pub fn collect(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> 
     }
     let groups = group(subject, &open)?;
     let mut table = DescriptorTable { id: TABLE, descriptors: Vec::new() };
+    let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
     for (index, members) in groups.iter().enumerate() {
         let id = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let Some(first) = members.first() else { continue };
+        let Some(first) = members.first().copied() else { continue };
         let duplicate = sys::pidfd_getfd(pidfd.as_fd(), first.number).map_err(|error| {
             Error::question(pid, format!("duplicating its descriptor {}", first.number), error)
         })?;
-        describe(subject, id, first, duplicate.as_fd(), out)?;
         table.descriptors.extend(members.iter().map(|member| Descriptor {
             number: member.number,
             close_on_exec: member.flags & libc::O_CLOEXEC.cast_unsigned() != 0,
             description: id,
         }));
+        lock::collect(subject, id, &first.info, out);
+        if kind_of(first) == Looks::Pipe && !is_path_only(first) {
+            let metadata = &first.place.metadata;
+            let ends = pipes.entry((metadata.dev(), metadata.ino())).or_default();
+            ends.push(End { description: id, open: first, duplicate });
+        } else {
+            let kind = complete(subject, id, first, duplicate.as_fd(), out)?;
+            describe(subject, id, kind, first, duplicate.as_fd(), out)?;
+        }
+    }
+    for ends in pipes.into_values() {
+        let leads_out = pipe::leads_out(&ends);
+        for end in &ends {
+            let kind = if leads_out { outside(subject, end.open, out) } else { DescriptionKind::Pipe };
+            describe(subject, end.description, kind, end.open, end.duplicate.as_fd(), out)?;
+        }
+        if !leads_out {
+            pipe::collect(subject, &ends, out)?;
+        }
     }
     table.descriptors.sort_by_key(|descriptor| descriptor.number);
     out.note(table);
@@ -117,35 +139,66 @@ fn group<'a>(subject: &Subject<'_>, open: &'a [Open]) -> Result<Vec<Vec<&'a Open
     }
 }
 
-/// Adds the note of a description and the one that completes it.
-fn describe(
+fn is_path_only(open: &Open) -> bool {
+    open.flags & libc::O_PATH.cast_unsigned() != 0
+}
+
+/// Adds the note that completes a description, and says which kind that is.
+fn complete(
     subject: &Subject<'_>,
     id: u32,
     open: &Open,
     duplicate: BorrowedFd<'_>,
     out: &mut Collected,
-) -> Result<(), Error> {
-    let path_only = open.flags & libc::O_PATH.cast_unsigned() != 0;
+) -> Result<DescriptionKind, Error> {
     let kind = match kind_of(open) {
-        _ if path_only => Some(DescriptionKind::File),
-        Looks::File => Some(DescriptionKind::File),
+        _ if is_path_only(open) => DescriptionKind::File,
+        Looks::File => DescriptionKind::File,
+        Looks::Memfd => DescriptionKind::Memfd,
         Looks::Device if terminal::collect(subject, id, &open.place, duplicate, out) => {
-            Some(DescriptionKind::Terminal)
+            DescriptionKind::Terminal
         }
-        Looks::Device if is_simple_device(open.place.metadata.rdev()) => Some(DescriptionKind::File),
-        Looks::Device => None,
-        Looks::Pipe | Looks::Socket if open.number < STANDARD_STREAMS => Some(DescriptionKind::Outside),
-        _ => None,
+        Looks::Device if is_simple_device(open.place.metadata.rdev()) => DescriptionKind::File,
+        Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(subject, open, out),
     };
-    let label = binfmt::wire::Text::from(open.place.label.as_slice());
-    let kind = kind.unwrap_or_else(|| {
-        let what = format!("descriptor {} is {}", open.number, what(open));
-        out.unsupported(what, "close it");
-        DescriptionKind::Closed
-    });
-    if kind == DescriptionKind::File {
-        file::collect(subject, id, &open.place, open.flags, out)?;
+    match kind {
+        DescriptionKind::File => file::collect(subject, id, &open.place, open.flags, out)?,
+        DescriptionKind::Memfd => memfd::collect(subject, id, &open.place, out)?,
+        _ => {}
     }
+    Ok(kind)
+}
+
+/// What becomes of a description that leads out of the process, or is of a kind that cannot be saved.
+fn outside(subject: &Subject<'_>, open: &Open, out: &mut Collected) -> DescriptionKind {
+    let looks = kind_of(open);
+    if matches!(looks, Looks::Pipe | Looks::Socket) && open.number < STANDARD_STREAMS {
+        return DescriptionKind::Outside;
+    }
+    let label = String::from_utf8_lossy(&open.place.label);
+    let allow = match (looks, label.strip_prefix("anon_inode:")) {
+        (_, Some(kind)) => Allow::of_anonymous(kind),
+        (Looks::Pipe, _) => Allow::OutsidePipe,
+        (Looks::Socket, _) => Allow::Socket,
+        (Looks::Device, _) => Allow::Device,
+        _ => Allow::AnonInode,
+    };
+    if !subject.options.allow.contains(&allow) {
+        let what = format!("fd {} is {}", open.number, what(open));
+        out.unsupported(what, format!("`--allow {}` restores it closed", allow.word()));
+    }
+    DescriptionKind::Closed
+}
+
+/// Adds the note of a description.
+fn describe(
+    subject: &Subject<'_>,
+    id: u32,
+    kind: DescriptionKind,
+    open: &Open,
+    duplicate: BorrowedFd<'_>,
+    out: &mut Collected,
+) -> Result<(), Error> {
     let (owner_type, owner) = match sys::file_owner(duplicate) {
         // O_PATH
         Err(Errno::EBADF) => (0, 0),
@@ -159,7 +212,7 @@ fn describe(
         owner_type: owner_type.cast_unsigned(),
         owner: owner.cast_unsigned(),
         owner_signal: sys::file_owner_signal(duplicate).unwrap_or(0).cast_unsigned(),
-        label,
+        label: binfmt::wire::Text::from(open.place.label.as_slice()),
     });
     Ok(())
 }
@@ -199,7 +252,11 @@ fn is_simple_device(device: u64) -> bool {
 fn what(open: &Open) -> String {
     let label = binfmt::wire::Text::from(open.place.label.as_slice()).to_string();
     match label.strip_prefix("anon_inode:") {
-        Some(kind) => format!("an instance of {}", kind.trim_matches(['[', ']'])),
+        Some(kind) => {
+            let kind = kind.trim_matches(['[', ']']);
+            let article = if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+            format!("{article} {kind} instance")
+        }
         None => match kind_of(open) {
             Looks::Device => format!("the device {label}"),
             Looks::Pipe => format!("a pipe to another process ({label})"),

@@ -34,6 +34,7 @@ pub struct Asked {
 impl Asked {
     /// Puts the questions.
     pub fn put(questions: &mut Questions) -> Asked {
+        questions.ask_about_locks();
         Asked {
             brk: questions.ask(system_call!(SYS_brk), &[Arg::Value(0)], 0, "the end of the heap"),
             thp_disable: questions.prctl(libc::PR_GET_THP_DISABLE, "whether huge pages are off"),
@@ -93,6 +94,11 @@ pub fn collect(
         mappings,
     });
     Ok(())
+}
+
+/// The object of a memfd that a descriptor leads to; its note is added if no mapping has done so.
+pub fn memfd(subject: &Subject<'_>, place: &file::Place, out: &mut Collected) -> Result<u32, Error> {
+    object::memfd(subject, place, out)
 }
 
 fn backing(area: &Area) -> Backing {

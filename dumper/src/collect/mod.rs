@@ -10,7 +10,10 @@ pub mod file;
 pub mod filesystem;
 pub mod host;
 pub mod limit;
+pub mod lock;
 pub mod mapping;
+pub mod memfd;
+pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
 pub mod signal;
@@ -196,12 +199,12 @@ pub fn everything(frozen: &mut Frozen, options: &Options) -> Result<Outcome, Err
     let areas = mapping::smaps::parse(&proc.bytes("smaps")?)
         .ok_or_else(|| Error::question(pid, "reading its mappings", "the kernel's answer makes no sense"))?;
     let facts = thread_facts(frozen, proc)?;
-    task::refuse(proc, frozen.threads(), &facts, &mut collected)?;
+    task::refuse(proc, frozen.threads(), &facts, options, &mut collected)?;
     if !collected.unsupported.is_empty() {
         return Ok(Outcome::Done(Box::new(collected)));
     }
     let vdso = host::vdso(&areas, &memory);
-    let asked = match ask(frozen, &memory, &areas, &facts, proc, &mut collected)? {
+    let asked = match ask(frozen, &memory, &areas, &facts, options, &mut collected)? {
         Some(asked) => asked,
         None => return Ok(Outcome::Busy),
     };
@@ -229,10 +232,11 @@ fn ask(
     memory: &TaskMemory,
     areas: &[Area],
     facts: &[ThreadFacts],
-    proc: ProcDir,
+    options: &Options,
     collected: &mut Collected,
 ) -> Result<Option<Vec<(Asked, Answers)>>, Error> {
     let pid = frozen.pid();
+    let proc = ProcDir::new(pid);
     let found = place::find(areas, memory, frozen.threads())
         .map_err(|error| Error::question(pid, "looking for room for the stub", error))?;
     let place = match found {
@@ -247,18 +251,36 @@ fn ask(
         }
     };
     let timers = proc.text("timers").unwrap_or_default();
-    let mut all = Vec::new();
-    for (thread, facts) in frozen.threads_mut().iter_mut().zip(facts) {
-        let mut questions = Questions::new();
-        let asked = match all.is_empty() {
-            true => Asked::of_leader(&mut questions, &timers),
-            false => Asked::of_thread(&mut questions),
-        };
+    let all: Vec<(Asked, Questions)> = facts
+        .iter()
+        .map(|thread| {
+            let mut questions = Questions::new();
+            let asked = match thread.tid == pid.leader() {
+                true => Asked::of_leader(&mut questions, &timers),
+                false => Asked::of_thread(&mut questions),
+            };
+            (asked, questions)
+        })
+        .collect();
+    let mut suspend = Vec::new();
+    for (facts, (_, questions)) in facts.iter().zip(&all) {
+        suspend.push(seccomp::suspension(facts, questions, place, options, collected));
+    }
+    if !collected.unsupported.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let mut answered = Vec::new();
+    let threads = frozen.threads_mut().iter_mut().zip(facts).zip(suspend);
+    for (((thread, facts), suspension), (asked, questions)) in threads.zip(all) {
+        let tid = facts.tid;
+        let failed = |error| Error::question(pid, format!("suspending seccomp of thread {tid}"), error);
+        suspension.begin(tid).map_err(failed)?;
         let answers = hatch::ask(pid, thread, memory, place, facts.signals, &questions)?;
-        all.push((asked, answers));
+        suspension.end(tid).map_err(failed)?;
+        answered.push((asked, answers));
     }
     place.clear(memory).map_err(|error| Error::question(pid, "removing the stub", error))?;
-    Ok(Some(all))
+    Ok(Some(answered))
 }
 
 fn thread_facts(frozen: &Frozen, proc: ProcDir) -> Result<Vec<ThreadFacts>, Error> {
@@ -288,7 +310,7 @@ fn notes(
     for ((thread, facts), (asked, answers)) in subject.threads.iter().zip(&subject.facts).zip(asked) {
         thread::collect(subject, &task, thread, facts, &asked.thread, answers, out)?;
         schedule::collect(subject, thread.tid(), &asked.schedule, answers, out)?;
-        seccomp::collect(facts, out);
+        seccomp::collect(subject, facts, out)?;
         credential::collect(facts, &asked.credential, answers, out);
     }
     thread::standard_end(subject, out)?;

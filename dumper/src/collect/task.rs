@@ -1,6 +1,8 @@
 //! A process: its place in the tree, what belongs to the whole thread group, and why it may not be saved at all.
 
 use super::{Collected, Subject, ThreadFacts, descriptor, filesystem, signal};
+use crate::Options;
+use crate::allow::Allow;
 use crate::error::Error;
 use crate::freeze::Stopped;
 use crate::hatch::{Answers, Arg, Question, Questions};
@@ -92,6 +94,7 @@ pub fn refuse(
     proc: ProcDir,
     threads: &[Stopped],
     facts: &[ThreadFacts],
+    options: &Options,
     out: &mut Collected,
 ) -> Result<(), Error> {
     for thread in threads {
@@ -107,9 +110,6 @@ pub fn refuse(
         }
     }
     for facts in facts {
-        if parse::decimal(&facts.status, "Seccomp").unwrap_or(0) != 0 {
-            out.unsupported(format!("thread {} is under seccomp", facts.tid), "start it without");
-        }
         let features = parse::value(&facts.status, "x86_Thread_features").unwrap_or_default();
         if features.split_whitespace().any(|feature| feature == "shstk") {
             out.unsupported(
@@ -119,7 +119,9 @@ pub fn refuse(
         }
     }
     refuse_namespaces(proc, out);
-    refuse_children(proc, threads, out);
+    if !options.allow.contains(&Allow::Children) {
+        refuse_children(proc, threads, out);
+    }
     Ok(())
 }
 
@@ -150,7 +152,7 @@ fn refuse_children(proc: ProcDir, threads: &[Stopped], out: &mut Collected) {
         let more = if children.len() > 8 { ", ..." } else { "" };
         out.unsupported(
             format!("it has child processes (pid {shown}{more})"),
-            "one process can be saved; wait until they have ended",
+            "wait until they have ended; `--allow children` saves it without them",
         );
     }
 }

@@ -34,6 +34,7 @@ struct Asked {
 pub struct Questions {
     asked: Vec<Asked>,
     answers_bytes: u64,
+    about_locks: bool,
 }
 
 impl Questions {
@@ -56,6 +57,16 @@ impl Questions {
         Question(self.asked.len() - 1)
     }
 
+    /// Also finds out whether memory mapped from now on is locked, which no call tells: it is seen on the scratch memory.
+    pub fn ask_about_locks(&mut self) {
+        self.about_locks = true;
+    }
+
+    /// Whether that was asked.
+    pub fn asks_about_locks(&self) -> bool {
+        self.about_locks
+    }
+
     /// A question of prctl(2) whose answer is the result.
     pub fn prctl(&mut self, option: i32, purpose: &'static str) -> Question {
         self.ask(system_call!(SYS_prctl), &[Arg::Value(u64::from(option.cast_unsigned()))], 0, purpose)
@@ -65,17 +76,6 @@ impl Questions {
     pub fn prctl_into(&mut self, option: i32, answer_bytes: u64, purpose: &'static str) -> Question {
         let args = [Arg::Value(u64::from(option.cast_unsigned())), Arg::Answer];
         self.ask(system_call!(SYS_prctl), &args, answer_bytes, purpose)
-    }
-
-    /// The calls with their arguments, places of answers given as 0: what a seccomp filter must allow.
-    pub fn calls(&self) -> impl Iterator<Item = (SystemCall, Vec<u64>)> + '_ {
-        self.asked.iter().map(|asked| {
-            let args = asked.args.iter().map(|arg| match arg {
-                Arg::Value(value) => *value,
-                Arg::Answer => 0,
-            });
-            (asked.call, args.collect())
-        })
     }
 
     /// The length of program and answers in bytes.

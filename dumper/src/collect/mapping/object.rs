@@ -5,10 +5,12 @@ use crate::collect::file::{self, Naming, Place};
 use crate::collect::{Collected, Source, Subject};
 use crate::error::Error;
 use binfmt::image::Owner;
-use binfmt::note::Note;
 use binfmt::note::file::{FileIdentity, FileType};
 use binfmt::note::mapping::{MappedObject, ObjectKind};
+use binfmt::note::{FromNote, Note};
+use binfmt::wire::Text;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -99,17 +101,9 @@ impl Objects {
         }
         if kind == ObjectKind::Device || is_private_memory(kind, area) {
             let identity = FileIdentity { path: label(area), ..file::from_metadata(&place.metadata) };
-            return Ok(self.memory(area, id, kind, identity, 0));
+            return Ok(self.memory(area, id, kind, identity));
         }
-        let failed = |error| Error::question(subject.pid(), "reading its shared memory", error);
-        let opened = Arc::new(File::open(&place.link).map_err(failed)?);
-        let seals = fcntl(&opened, FcntlArg::F_GET_SEALS).unwrap_or(0).cast_unsigned();
-        if !out.carries(id) {
-            file::contents(id, &opened, place.metadata.len(), out).map_err(failed)?;
-        }
-        let identity =
-            FileIdentity { path: label(area), content: id, ..file::from_metadata(&place.metadata) };
-        Ok(self.memory(area, id, kind, identity, seals))
+        open_memory(subject, id, kind, place, out)
     }
 
     /// An object that we have no right to open: its content is read through the mappings.
@@ -132,12 +126,12 @@ impl Objects {
             ..FileIdentity::default()
         };
         if kind == ObjectKind::Device || is_private_memory(kind, area) {
-            return self.memory(area, id, kind, FileIdentity { content: 0, ..identity }, 0);
+            return self.memory(area, id, kind, FileIdentity { content: 0, ..identity });
         }
         let whose = format!("{:x}-{:x} maps {}", area.start, area.end, label(area));
         if kind == ObjectKind::File || kind == ObjectKind::Memfd || size_bytes > READ_THROUGH_MAX_BYTES {
             out.unsupported(format!("{whose}, which we may not open"), "run ckpt-dump as root");
-            return self.memory(area, id, kind, identity, 0);
+            return self.memory(area, id, kind, identity);
         }
         let mut parts: Vec<&Area> = subject
             .areas
@@ -155,14 +149,50 @@ impl Objects {
                 covered = to;
             }
         }
-        self.memory(area, id, kind, identity, 0)
+        self.memory(area, id, kind, identity)
     }
 
-    fn memory(&self, area: &Area, id: u32, kind: ObjectKind, file: FileIdentity, seals: u32) -> MappedObject {
+    fn memory(&self, area: &Area, id: u32, kind: ObjectKind, file: FileIdentity) -> MappedObject {
         let huge_page_bytes = if area.has("ht") { area.page_bytes } else { 0 };
         let mode = file.mode;
-        MappedObject { id, kind, file, writable: false, huge_page_bytes, seals, mode }
+        MappedObject { id, kind, file, writable: false, huge_page_bytes, seals: 0, mode }
     }
+}
+
+/// Memory that several can share, opened through `place`.
+fn open_memory(
+    subject: &Subject<'_>,
+    id: u32,
+    kind: ObjectKind,
+    place: &Place,
+    out: &mut Collected,
+) -> Result<MappedObject, Error> {
+    let failed = |error| Error::question(subject.pid(), "reading its shared memory", error);
+    let opened = Arc::new(File::open(&place.link).map_err(failed)?);
+    let seals = fcntl(&opened, FcntlArg::F_GET_SEALS).unwrap_or(0).cast_unsigned();
+    let system = fstatfs(&opened).map_err(|error| failed(error.into()))?;
+    let huge_page_bytes = match system.filesystem_type() == HUGETLBFS_MAGIC {
+        true => u64::try_from(system.block_size()).unwrap_or_default(),
+        false => 0,
+    };
+    if !out.carries(id) {
+        file::contents(id, &opened, place.metadata.len(), out).map_err(failed)?;
+    }
+    let path = without_deleted(&place.label);
+    let file = FileIdentity { path, content: id, ..file::from_metadata(&place.metadata) };
+    let mode = file.mode;
+    Ok(MappedObject { id, kind, file, writable: false, huge_page_bytes, seals, mode })
+}
+
+/// The object of a memfd that a descriptor leads to.
+pub(super) fn memfd(subject: &Subject<'_>, place: &Place, out: &mut Collected) -> Result<u32, Error> {
+    let (id, _) = out.object(place.metadata.dev(), place.metadata.ino());
+    let known = out.notes.iter().filter_map(MappedObject::from_note).any(|object| object.id == id);
+    if !known {
+        let object = open_memory(subject, id, ObjectKind::Memfd, place, out)?;
+        out.note(MappedObject { writable: true, ..object });
+    }
+    Ok(id)
 }
 
 /// Whether the object is only the label of memory that is all the mapping's own.
@@ -171,8 +201,12 @@ fn is_private_memory(kind: ObjectKind, area: &Area) -> bool {
 }
 
 /// The path without ` (deleted)`, which every object without a name bears.
-fn label(area: &Area) -> binfmt::wire::Text {
-    area.path.strip_suffix(b" (deleted)").unwrap_or(&area.path).into()
+fn label(area: &Area) -> Text {
+    without_deleted(&area.path)
+}
+
+fn without_deleted(path: &[u8]) -> Text {
+    path.strip_suffix(b" (deleted)").unwrap_or(path).into()
 }
 
 fn kind(area: &Area) -> ObjectKind {

@@ -1,0 +1,68 @@
+//! What a person may allow to be lost.
+
+use clap::ValueEnum;
+
+/// A kind of state that cannot be saved and that `--allow` leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Allow {
+    /// Child processes: the program comes back without them
+    Children,
+    /// Pipes to other processes above descriptor 2: they come back closed
+    OutsidePipe,
+    /// Sockets above descriptor 2: they come back closed
+    Socket,
+    /// epoll instances: they come back closed
+    Epoll,
+    /// eventfds: they come back closed
+    Eventfd,
+    /// timerfds: they come back closed
+    Timerfd,
+    /// signalfds: they come back closed
+    Signalfd,
+    /// inotify instances: they come back closed
+    Inotify,
+    /// fanotify groups: they come back closed
+    Fanotify,
+    /// io_uring instances: they come back closed
+    #[value(name = "io_uring")]
+    IoUring,
+    /// userfaultfds: they come back closed
+    Userfaultfd,
+    /// pidfds: they come back closed
+    Pidfd,
+    /// Performance counters: they come back closed
+    PerfEvent,
+    /// BPF programs, maps and links: they come back closed
+    Bpf,
+    /// Devices: they come back closed
+    Device,
+    /// Other descriptors that are neither file nor socket nor pipe: they come back closed
+    AnonInode,
+    /// Asking a program whose seccomp filter forbids it: if ckpt-dump is killed in that millisecond, so is the program
+    Seccomp,
+}
+
+impl Allow {
+    /// The word on the command line.
+    pub fn word(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The word for descriptors whose link says `anon_inode:` and this.
+    pub fn of_anonymous(kind: &str) -> Allow {
+        match kind.trim_matches(['[', ']']) {
+            "eventpoll" => Allow::Epoll,
+            "eventfd" => Allow::Eventfd,
+            "timerfd" => Allow::Timerfd,
+            "signalfd" => Allow::Signalfd,
+            "inotify" => Allow::Inotify,
+            "fanotify" => Allow::Fanotify,
+            "io_uring" => Allow::IoUring,
+            "userfaultfd" => Allow::Userfaultfd,
+            "pidfd" => Allow::Pidfd,
+            "perf_event" => Allow::PerfEvent,
+            kind if kind.starts_with("bpf") => Allow::Bpf,
+            _ => Allow::AnonInode,
+        }
+    }
+}
