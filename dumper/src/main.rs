@@ -1,7 +1,7 @@
 //! The `ckpt-dump` command.
 
 use binfmt::address::Pid;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use dumper::allow::Allow;
 use dumper::error::{Error, Status};
 use dumper::{Afterwards, Options};
@@ -16,8 +16,8 @@ use std::time::Duration;
 #[command(name = "ckpt-dump", version, after_help = AFTER)]
 struct Arguments {
     /// Process id
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    pid: i32,
+    #[arg(value_parser = clap::value_parser!(i32).range(1..), required_unless_present = "completions")]
+    pid: Option<i32>,
     /// Write the image to FILE, which appears only when it is whole [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -42,6 +42,9 @@ struct Arguments {
     /// Say how long the process stood still, and how large the image is
     #[arg(short, long)]
     verbose: bool,
+    /// Print the completions for a shell (scripts/install puts them in place)
+    #[arg(long, value_name = "SHELL", hide = true, exclusive = true)]
+    completions: Option<clap_complete::Shell>,
 }
 
 const AFTER: &str = "Exit status:
@@ -62,13 +65,21 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let pid = match (arguments.pid, arguments.completions) {
+        (Some(pid), _) => pid,
+        (None, shell) => {
+            let shell = shell.unwrap_or(clap_complete::Shell::Bash);
+            clap_complete::generate(shell, &mut Arguments::command(), "ckpt-dump", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+    };
     let afterwards = match (arguments.kill, arguments.stop) {
         (true, _) => Afterwards::Kill,
         (_, true) => Afterwards::Stop,
         _ => Afterwards::RunOn,
     };
     let options = Options {
-        pid: Pid(arguments.pid),
+        pid: Pid(pid),
         output: arguments.output.clone(),
         afterwards,
         allow: arguments.allow.clone(),
@@ -101,11 +112,11 @@ fn check(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
     let code = if items.is_empty() { ExitCode::SUCCESS } else { Status::Unsupported.into() };
     let text = if arguments.json {
         let answer = serde_json::json!({
-            "pid": arguments.pid, "can_be_saved": items.is_empty(), "unsupported": items
+            "pid": options.pid.0, "can_be_saved": items.is_empty(), "unsupported": items
         });
         format!("{answer:#}\n")
     } else if items.is_empty() {
-        format!("pid {} can be saved\n", arguments.pid)
+        format!("pid {} can be saved\n", options.pid)
     } else {
         items.iter().map(|item| format!("{}\n  {}\n", item.what, item.advice)).collect()
     };
