@@ -401,3 +401,44 @@ pub fn default_disposition(signal: nix::sys::signal::Signal) {
     // SAFETY: no handler is installed.
     unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
 }
+
+/// Numbers of userfaultfd(2)'s ioctls (include/uapi/linux/userfaultfd.h).
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
+const UFFDIO_MOVE: u64 = 0xc028_aa05;
+const UFFD_API: u64 = 0xaa;
+const UFFD_FEATURE_MOVE: u64 = 1 << 16;
+const UFFD_USER_MODE_ONLY: i32 = 1;
+const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
+
+fn ioctl(fd: BorrowedFd<'_>, request: u64, argument: &mut [u64]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads and writes `argument`, which is as long as the request's size field says.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), request, argument.as_mut_ptr()) }).map(drop)
+}
+
+/// A userfaultfd that can move pages (6.8) and serves no fault.
+pub fn userfault_mover() -> Result<OwnedFd, Errno> {
+    // SAFETY: userfaultfd takes flags.
+    let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | UFFD_USER_MODE_ONLY) })?;
+    let fd = adopt(RawFd::try_from(fd).unwrap_or(-1));
+    ioctl(std::os::fd::AsFd::as_fd(&fd), UFFDIO_API, &mut [UFFD_API, UFFD_FEATURE_MOVE, 0])?;
+    Ok(fd)
+}
+
+/// Makes a range one that pages can be moved to. Until the descriptor is closed, touching a missing page in it is
+/// SIGBUS.
+pub fn userfault_register(fd: BorrowedFd<'_>, start: u64, len_bytes: u64) -> Result<(), Errno> {
+    ioctl(fd, UFFDIO_REGISTER, &mut [start, len_bytes, UFFDIO_REGISTER_MODE_MISSING, 0])
+}
+
+/// Makes a registered range an ordinary one again.
+pub fn userfault_unregister(fd: BorrowedFd<'_>, start: u64, len_bytes: u64) -> Result<(), Errno> {
+    ioctl(fd, UFFDIO_UNREGISTER, &mut [start, len_bytes])
+}
+
+/// Moves the pages at `from` to `to`, where there must be none.
+pub fn userfault_move(fd: BorrowedFd<'_>, to: u64, from: u64, len_bytes: u64) -> Result<(), Errno> {
+    let mut argument = [to, from, len_bytes, 0, 0];
+    ioctl(fd, UFFDIO_MOVE, &mut argument)
+}

@@ -57,7 +57,7 @@ pub fn rebuild(image: &Image, memory: &Memory, hole: Hole, parked: &Parked) -> R
     for mapping in &memory.mappings {
         map(image, memory, mapping, &objects, &stored)?;
     }
-    fill::fill(image, memory)?;
+    fill::fill(image, memory, crate::plan::scratch_range(memory, fill::staging_bytes()))?;
     sweep(memory, hole)?;
     for mapping in &memory.mappings {
         finish(mapping, &stored)?;
