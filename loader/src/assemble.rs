@@ -7,7 +7,7 @@ use crate::control::{Control, Word};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::rebuild::descriptor::{self, OwnStdio};
-use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, timer};
+use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, timer};
 use crate::stage::{Identity, Stage};
 use binfmt::image::Image;
 use binfmt::note::task::Task;
@@ -36,6 +36,9 @@ pub fn assemble(stage: Stage) -> Result<Infallible> {
     let above = stage.report.as_raw_fd().max(image.file.as_raw_fd());
     let own = OwnStdio::keep(above);
     let opened = descriptor::open_all(&image, &objects, &own, above)?;
+    if stage.foreground {
+        terminal::apply_settings(&image, &own)?;
+    }
     mapping::seal(&image, &objects)?;
     drop(objects);
     let executable = match executable {

@@ -38,6 +38,21 @@ pub struct Midwife {
     pub syscall_at: u64,
     /// Whether it must be stopped when it is let go.
     pub stopped: bool,
+    /// How its threads are traced: [`trace_options`].
+    pub trace_options: ptrace::Options,
+}
+
+/// How threads are traced. Their seccomp filters, which come with their last step, must not stop the unmapping of the
+/// hole; that needs CAP_SYS_ADMIN, without which a filter that forbids munmap ends the resume.
+pub fn trace_options(image: &Image, host: &Host) -> ptrace::Options {
+    use binfmt::note::seccomp::{Seccomp, SeccompMode};
+    const PTRACE_O_SUSPEND_SECCOMP: i32 = 1 << 21;
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
+    let restricted = image.all::<Seccomp>().any(|note| note.mode != SeccompMode::Disabled);
+    match restricted && host.is_admin() {
+        true => options | ptrace::Options::from_bits_retain(PTRACE_O_SUSPEND_SECCOMP),
+        false => options,
+    }
 }
 
 /// Where a `syscall` instruction will stand in the task.
@@ -71,13 +86,14 @@ pub fn make_stage(image: Image, plan: &Plan, options: &Options, point: Point) ->
         report: keep(2).or_else(|_| keep(image.file.as_raw_fd()))?,
         hole: plan.hole,
         identity: plan.identity,
-        allow_changed_files: options.allow.contains(&crate::cli::Allow::ChangedFile),
+        foreground: !options.detach && crate::supervisor::foreground_terminal().is_some(),
     })
 }
 
 /// Forks off the helper for a task that this process itself will become, and returns what its next start needs.
 pub fn spawn_helper(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<Stage> {
     let syscall_at = syscall_address(&image, host)?;
+    let trace_options = trace_options(&image, host);
     let stage = make_stage(image, plan, options, Point::Assemble)?;
     let task = nix::unistd::getpid();
     let failed = |error| Error::step("fork the helper that finishes the resume", error);
@@ -97,6 +113,7 @@ pub fn spawn_helper(image: Image, host: &Host, plan: &Plan, options: &Options) -
                 hole: plan.hole,
                 syscall_at,
                 stopped: plan.stopped,
+                trace_options,
             };
             midwife.deliver()?;
             if options.detach {
@@ -130,9 +147,8 @@ impl Midwife {
 
     fn try_deliver(&self) -> Result<()> {
         self.wait_for(Progress::ThreadsWait)?;
-        let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
         for tid in &self.tids {
-            ptrace::seize(*tid, options)
+            ptrace::seize(*tid, self.trace_options)
                 .map_err(|error| Error::step(format!("trace thread {tid} while it is made"), error))?;
         }
         self.control.set(Word::Start, 1);

@@ -41,8 +41,8 @@ pub struct Stage {
     pub hole: Hole,
     /// Under which process id.
     pub identity: Identity,
-    /// Whether the image has files that changed and the user accepts that.
-    pub allow_changed_files: bool,
+    /// Whether the caller's terminal is ours to change: we are in its foreground.
+    pub foreground: bool,
 }
 
 impl Stage {
@@ -63,7 +63,7 @@ impl Stage {
             self.hole.start.cast_signed(),
             self.hole.heap_bytes.cast_signed(),
             self.hole.arena_bytes.cast_signed(),
-            i64::from(self.allow_changed_files),
+            i64::from(self.foreground),
         ];
         let fixed = ["ckpt-loader", MARK, point, identity].map(str::to_owned);
         fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
@@ -77,7 +77,7 @@ impl Stage {
         }
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
         let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
-        let [image, control, report, start, heap_bytes, arena_bytes, allow] = numbers[..] else {
+        let [image, control, report, start, heap_bytes, arena_bytes, foreground] = numbers[..] else {
             return Err(broken());
         };
         let fd = |number: i64| RawFd::try_from(number).map(sys::adopt).map_err(|_| broken());
@@ -92,7 +92,7 @@ impl Stage {
                 heap_bytes: heap_bytes.cast_unsigned(),
                 arena_bytes: arena_bytes.cast_unsigned(),
             },
-            allow_changed_files: allow != 0,
+            foreground: foreground != 0,
         }))
     }
 }

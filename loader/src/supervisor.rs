@@ -26,6 +26,7 @@ use std::process::{Command, ExitCode};
 pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
     let task = crate::plan::root_task(&image)?.clone();
     let syscall_at = midwife::syscall_address(&image, host)?;
+    let trace_options = midwife::trace_options(&image, host);
     let stage = midwife::make_stage(
         image,
         plan,
@@ -51,7 +52,8 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
     let pid = Pid::from_raw(child);
     place.give_terminal(pid);
     let tids = plan.tids.iter().filter_map(|tid| i32::try_from(*tid).ok()).map(Pid::from_raw).collect();
-    let midwife = Midwife { control, pid, tids, hole: plan.hole, syscall_at, stopped: plan.stopped };
+    let (hole, stopped) = (plan.hole, plan.stopped);
+    let midwife = Midwife { control, pid, tids, hole, syscall_at, stopped, trace_options };
     let delivered = midwife.deliver();
     if let Err(error) = delivered {
         // Reaped, so that nothing is left.
@@ -120,7 +122,7 @@ impl Place {
 }
 
 /// The controlling terminal, if our group is in its foreground.
-fn foreground_terminal() -> Option<OwnedFd> {
+pub fn foreground_terminal() -> Option<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC;
     let terminal = nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).ok()?;
     (tcgetpgrp(&terminal) == Ok(getpgrp())).then_some(terminal)
@@ -155,9 +157,8 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
         match sys::wait_signal(&all) {
             Ok((libc::SIGCHLD, _)) | Err(_) => {}
             Ok((libc::SIGCONT, _)) => continue_task(pid),
-            // From the terminal: the task got it by itself if it is in our group, and else the group in the
-            // foreground did.
-            Ok((_, from_kernel)) if from_kernel => {}
+            // From the terminal: a task in our group got it by itself.
+            Ok((_, from_kernel)) if from_kernel && !place.own_session && !place.own_group => {}
             Ok((signal, _)) => sys::send(pid.as_raw(), signal),
         }
     }

@@ -59,6 +59,11 @@ impl Host {
         self.capabilities >> capability & 1 == 1
     }
 
+    /// Whether seccomp filters of a traced task may be suspended.
+    pub fn is_admin(&self) -> bool {
+        self.can(CAP_SYS_ADMIN)
+    }
+
     /// Whether pids may be chosen and the exe link set.
     pub fn can_checkpoint_restore(&self) -> bool {
         self.can(CAP_CHECKPOINT_RESTORE) || self.can(CAP_SYS_ADMIN)
@@ -157,5 +162,12 @@ fn who(tid: u32) -> Option<String> {
         return None;
     }
     let name = fs::read_to_string(format!("{directory}/comm")).unwrap_or_default();
-    Some(if name.trim().is_empty() { "another program".to_owned() } else { name.trim().to_owned() })
+    let status = fs::read_to_string(format!("{directory}/status")).unwrap_or_default();
+    let zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    let name = if name.trim().is_empty() { "another program" } else { name.trim() };
+    Some(if zombie {
+        format!("{name}, which has ended and was not waited for by its parent")
+    } else {
+        name.to_owned()
+    })
 }
