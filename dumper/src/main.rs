@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// The process stands still while it is saved and then runs on.
 #[derive(Debug, Parser)]
-#[command(name = "ckpt-dump", version, after_help = AFTER)]
+#[command(name = "ckpt-dump", version, override_usage = "ckpt-dump [OPTIONS] <PID>", after_help = AFTER)]
 struct Arguments {
     /// Process id
     #[arg(value_parser = clap::value_parser!(i32).range(1..), required_unless_present = "completions")]
