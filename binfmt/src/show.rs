@@ -1,8 +1,8 @@
 //! Notes as text for people: one printer for all kinds, from the same data as the JSON and the schema.
 //!
 //! A value that fits stands on one line, `{field value, ...}` or `[item, ...]`; any other is opened, a field or an item
-//! a line. Numbers are decimal, unless their bits are what matters ([`Notation`]). Text is in quotes, bytes are
-//! hexadecimal.
+//! a line. Numbers are decimal, unless their bits are what matters ([`Notation`]). Text is in quotes, with escapes as in
+//! Rust; bytes are hexadecimal.
 
 use crate::note::{self, Note};
 use crate::wire::Schema;
@@ -155,11 +155,20 @@ fn put_row(out: &mut String, row: &str, depth: usize) {
     out.push('\n');
 }
 
-/// Hexadecimal digits, with the offset of each line's first byte.
+/// Hexadecimal digits, with the offset of each line's first byte; a star stands for lines that are equal to the one before.
 fn put_bytes(out: &mut String, digits: &str, depth: usize) {
-    for (index, line) in digits.as_bytes().chunks(2 * LINE_BYTES).enumerate() {
-        let line = String::from_utf8_lossy(line);
-        put_row(out, &format!("{:06x} {line}", index * LINE_BYTES), depth);
+    let (lines, mut before) = (digits.as_bytes().chunks(2 * LINE_BYTES), None);
+    let last = lines.len().saturating_sub(1);
+    let mut starred = false;
+    for (index, line) in lines.enumerate() {
+        let equal = before == Some(line) && index < last;
+        if !equal {
+            let line = String::from_utf8_lossy(line);
+            put_row(out, &format!("{:06x} {line}", index * LINE_BYTES), depth);
+        } else if !starred {
+            put_row(out, "*", depth);
+        }
+        (starred, before) = (equal, Some(line));
     }
 }
 
@@ -198,6 +207,10 @@ mod tests {
         let text = note_text(&memory.into());
         assert!(text.contains("\n  auxv\n    000000 abab"), "{text}");
         assert!(text.contains("\n    000040 ab\n"), "{text}");
+        let memory = Memory { auxv: Bytes(vec![0; 32 * 9]), ..Memory::default() };
+        let zeros = "00".repeat(32);
+        let expected = format!("\n    000000 {zeros}\n    *\n    000100 {zeros}\n  executable");
+        assert!(note_text(&memory.into()).contains(&expected));
     }
 
     #[test]
