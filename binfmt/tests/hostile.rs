@@ -310,6 +310,26 @@ fn no_number_in_a_file_makes_us_allocate() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// What passes as an image, and says nonsense, is shown or refused; nothing ends in a panic (101) or by a signal.
+#[test]
+fn no_forgery_makes_a_command_panic() {
+    let whole = sample().bytes();
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("forged.ckpt");
+    let seal = seal_offset(&whole);
+    for (round, at) in (344..seal).step_by(11).enumerate() {
+        let new: &[u8] = [&[0xff][..], &[0x7f], &[0], &[0xff; 4], &[0xff; 8]][round % 5];
+        if at + new.len() > seal {
+            continue;
+        }
+        std::fs::write(&path, forge(&whole, at, new)).unwrap();
+        for verb in ["info", "show", "verify"] {
+            let done = Command::new(env!("CARGO_BIN_EXE_ckpt")).arg(verb).arg(&path).output().unwrap();
+            assert!(matches!(done.status.code(), Some(0 | 1)), "{verb} with {new:?} at {at}: {done:?}");
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[test]
 fn every_command_refuses_what_is_no_image() {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.ckpt");
