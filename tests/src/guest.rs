@@ -205,6 +205,7 @@ pub fn compile(source: &Path, tools: &Tools) -> Outcome<PathBuf> {
             "-Wextra",
             "-Wno-unused-parameter",
             "-Wno-sign-compare",
+            "-Wno-format-truncation",
             "-Werror",
             "-pthread",
             "-o",
