@@ -6,11 +6,12 @@ use crate::handler::Handler;
 use crate::machine;
 use crate::snapshot::{self, Snapshot};
 use crate::spec::{Expect, Spec, State};
+use crate::stage::Stage;
 use crate::tools::{self, Tools, User};
 use crate::{Outcome, Stopped, image};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// The name of the image in the folder of a test.
@@ -68,7 +69,7 @@ impl Flavour {
     }
 
     /// Who runs guest, dumper and loader.
-    fn user(self) -> User {
+    pub fn user(self) -> User {
         if self == Flavour::User { User::Nobody } else { User::Own }
     }
 
@@ -88,8 +89,8 @@ pub struct Trial<'a> {
     pub program: &'a Path,
     /// The programs under test.
     pub tools: &'a Tools,
-    /// The folder of this test, where the guest runs.
-    pub folder: PathBuf,
+    /// Where the guest runs.
+    pub stage: Stage,
 }
 
 impl Trial<'_> {
@@ -98,7 +99,7 @@ impl Trial<'_> {
         if self.flavour.keeps_pid() && !machine::has_capability(machine::CHECKPOINT_RESTORE) {
             return Err(Stopped::Skipped("keeping a pid needs CAP_CHECKPOINT_RESTORE".to_owned()));
         }
-        let mut guest = Guest::start(self.program, &self.spec.args, &self.folder, self.flavour.user())?;
+        let mut guest = Guest::start(self.program, &self.spec.args, &self.stage)?;
         if self.spec.state == State::Stopped {
             guest.stop()?;
         }
@@ -132,6 +133,9 @@ impl Trial<'_> {
         if self.spec.state == State::Stopped {
             guest.cont()?;
         }
+        if let Some(terminal) = &self.stage.terminal {
+            terminal.type_in("typed by a person\n")?;
+        }
         guest.go(who)
     }
 
@@ -145,7 +149,7 @@ impl Trial<'_> {
         }
         self.dump(&guest, &[])?;
         self.compare(before, guest.pid, Between::Dump)?;
-        image::check(&self.image(), &self.spec.show, &self.folder, self.tools)?;
+        image::check(&self.image(), &self.spec.show, &self.stage.folder, self.tools)?;
         self.go(guest, "original")
     }
 
@@ -181,7 +185,7 @@ impl Trial<'_> {
             }
         }
         let left: Vec<_> =
-            fs::read_dir(&self.folder)?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+            fs::read_dir(&self.stage.folder)?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         if let Some(name) = left.iter().find(|name| name.to_string_lossy().contains(".ckpt")) {
             return Err(Stopped::Failed(format!("{} was left behind", name.display())));
         }
@@ -190,13 +194,13 @@ impl Trial<'_> {
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.join(IMAGE)
+        self.stage.folder.join(IMAGE)
     }
 
     fn dumper(&self, guest: &Guest, options: &[&str]) -> Outcome<tools::Finished> {
         let mut command = Command::new(self.tools.program("ckpt-dump"));
         command.arg(guest.pid.to_string()).args(options).args(&self.spec.dump);
-        tools::run(&mut command, &self.folder, "dump", self.flavour.user())
+        tools::run(&mut command, &self.stage.folder, "dump", self.stage.user)
     }
 
     fn dump(&self, guest: &Guest, options: &[&str]) -> Outcome<()> {
@@ -210,10 +214,10 @@ impl Trial<'_> {
     /// A copy that goes on as far as to where it waits, compared with the original; with process id `pid` or a new one.
     fn resume(&self, pid: Option<u32>, before: &Snapshot) -> Outcome<Guest> {
         // What an earlier copy made the loader say.
-        let _ = fs::remove_file(self.folder.join("restore.err"));
+        let _ = fs::remove_file(self.stage.folder.join("restore"));
         let (child, _handler) = self.loader(pid.is_some())?;
-        let supervisor = child.id();
-        let guest = Guest::adopt(child, pid.unwrap_or(supervisor), &self.folder, self.spec.state)?;
+        let exec_d = child.id();
+        let guest = Guest::adopt(child, pid.unwrap_or(exec_d), &self.stage.folder, self.spec.state)?;
         let between = match (pid, self.flavour) {
             (Some(_), _) => Between::Resume,
             (None, Flavour::User) => Between::Unprivileged,
@@ -221,32 +225,21 @@ impl Trial<'_> {
         };
         self.compare(before, guest.pid, between)?;
         if pid.is_some() {
-            let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
-            if children.trim() != guest.pid.to_string() {
-                return Err(Stopped::Failed(format!(
-                    "the supervisor has the children `{children}`, not {}",
-                    guest.pid
-                )));
-            }
+            supervises_nothing_else(guest.pid)?;
         }
         Ok(guest)
     }
 
     fn loader(&self, keep: bool) -> Outcome<(Child, Option<Handler>)> {
-        let pid_option = ["--pid", if keep { "keep" } else { "fresh" }];
-        let (mut command, handler) = if self.flavour == Flavour::Exec {
-            (Command::new(self.image()), Some(Handler::register(&self.tools.program("ckpt-loader"))?))
+        let mut args = vec!["--pid".to_owned(), if keep { "keep" } else { "fresh" }.to_owned()];
+        args.extend(self.spec.resume.iter().cloned());
+        let (program, handler) = if self.flavour == Flavour::Exec {
+            (self.image(), Some(Handler::register(&self.tools.program("ckpt-loader"))?))
         } else {
-            let mut command = Command::new(self.tools.program("ckpt"));
-            command.arg("restore").arg(IMAGE);
-            (command, None)
+            args.splice(0..0, ["restore".to_owned(), IMAGE.to_owned()]);
+            (self.tools.program("ckpt"), None)
         };
-        command.args(pid_option).args(&self.spec.resume).current_dir(&self.folder).stdin(Stdio::null());
-        command
-            .stdout(tools::log(&self.folder, "restore.out")?)
-            .stderr(tools::log(&self.folder, "restore.err")?);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = tools::as_user(&mut command, self.flavour.user()).spawn()?;
+        let child = self.stage.command(&program, &args, "restore")?.spawn()?;
         Ok((child, handler))
     }
 
@@ -270,4 +263,15 @@ impl Trial<'_> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Fails if the parent of `pid` has other children.
+fn supervises_nothing_else(pid: u32) -> Outcome<()> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim();
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    if children.trim() == pid.to_string() {
+        return Ok(());
+    }
+    Err(Stopped::Failed(format!("the supervisor {parent} has the children `{}`, not {pid}", children.trim())))
 }

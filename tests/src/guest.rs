@@ -1,14 +1,14 @@
 //! A guest that runs: the other side of `cases/guest.h`.
 
 use crate::spec::State;
-use crate::tools::{self, Tools, User};
+use crate::stage::Stage;
+use crate::tools::{self, Tools};
 use crate::{Outcome, Stopped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// How long a guest may take to build its state, or to do what it was told to.
@@ -26,14 +26,11 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts `program` in `folder` and waits until its state stands.
-    pub fn start(program: &Path, args: &[String], folder: &Path, user: User) -> Outcome<Guest> {
-        let output = || tools::log(folder, "output");
-        let mut command = Command::new(program);
-        command.args(args).current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C");
-        command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).process_group(0);
-        let child = tools::as_user(&mut command, user).spawn()?;
-        let mut guest = Guest { pid: child.id(), child, folder: folder.to_owned(), ended: false };
+    /// Starts `program` and waits until its state stands.
+    pub fn start(program: &Path, args: &[String], stage: &Stage) -> Outcome<Guest> {
+        let mut command = stage.command(program, args, "output")?;
+        let child = command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C").spawn()?;
+        let mut guest = Guest { pid: child.id(), child, folder: stage.folder.clone(), ended: false };
         let ready = guest.wait_for_file("ready")?;
         guest.pid = ready.parse()?;
         Ok(guest)
@@ -162,7 +159,7 @@ impl Guest {
 
     /// What guest and loader printed.
     fn said(&self) -> String {
-        ["output", "restore.err"]
+        ["output", "restore"]
             .iter()
             .filter_map(|name| {
                 fs::read_to_string(self.folder.join(name)).ok().filter(|text| !text.is_empty())

@@ -1,8 +1,8 @@
 //! What the end-to-end tests share.
 //!
 //! A case is a C program under `cases/<word>/` that says in its first lines what is to be done with it ([`spec`]). It
-//! becomes one test for every [`flavour`] in which it can be checkpointed and resumed; [`guest`] starts it and tells it
-//! to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of it
+//! becomes one test for every [`flavour`] in which it can be checkpointed and resumed; [`guest`] starts it on a [`stage`]
+//! and tells it to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of it
 //! is taken, and every [`difference`] that is not known and explained is a failure. [`machine`] knows what this machine
 //! lacks, and [`tools`] where the programs under test are.
 
@@ -14,6 +14,7 @@ pub mod image;
 pub mod machine;
 pub mod snapshot;
 pub mod spec;
+pub mod stage;
 pub mod sys;
 pub mod tools;
 

@@ -6,6 +6,7 @@
 //! //# needs: root                        or: kernel 6.13, huge-pages 2, capability sys_resource, config ANON_VMA_NAME
 //! //# flavours: running killed           default: all
 //! //# state: stopped                     SIGSTOP before the checkpoint, SIGCONT before it goes on
+//! //# terminal: controlling              it runs at a terminal; a line is typed when it goes on
 //! //# args: one two                      of the guest
 //! //# dump: --allow io_uring             options of ckpt-dump
 //! //# resume: --allow changed-file       options of the loader
@@ -27,6 +28,8 @@ pub struct Spec {
     pub flavours: Vec<Flavour>,
     /// In which state it is checkpointed.
     pub state: State,
+    /// Whether it runs at a terminal, as the leader of its session.
+    pub terminal: bool,
     /// Arguments of the guest.
     pub args: Vec<String>,
     /// Options of `ckpt-dump`.
@@ -118,6 +121,10 @@ pub fn parse(source: &str) -> Result<Spec, String> {
             "state" => match value {
                 "stopped" => spec.state = State::Stopped,
                 _ => return Err(wrong("an unknown state")),
+            },
+            "terminal" => match value {
+                "controlling" => spec.terminal = true,
+                _ => return Err(wrong("an unknown kind of terminal")),
             },
             "args" => spec.args.extend(words()),
             "dump" => spec.dump.extend(words()),

@@ -5,6 +5,7 @@
 
 use ckpt_tests::flavour::{Flavour, Trial};
 use ckpt_tests::spec::{self, Expect, Spec};
+use ckpt_tests::stage::{Stage, Terminal};
 use ckpt_tests::tools::Tools;
 use ckpt_tests::{Stopped, guest, machine, sys};
 use libtest_mimic::{Arguments, Completion, Failed};
@@ -96,7 +97,9 @@ fn run(case: &Case, flavour: Flavour, tools: &Tools) -> Result<(), Stopped> {
     let program =
         case.program.get_or_init(compile).as_ref().map_err(|error| Stopped::Failed(error.clone()))?;
     let folder = tools.folder(&format!("{}::{}", case.name, flavour.name()))?;
-    let outcome = Trial { spec: &case.spec, flavour, program, tools, folder: folder.clone() }.run();
+    let terminal = if case.spec.terminal { Some(Terminal::new()?) } else { None };
+    let stage = Stage { folder: folder.clone(), user: flavour.user(), terminal };
+    let outcome = Trial { spec: &case.spec, flavour, program, tools, stage }.run();
     if outcome.is_ok() {
         fs::remove_dir_all(folder)?;
     }

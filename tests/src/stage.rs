@@ -1,0 +1,77 @@
+//! Where a guest runs: its folder, its user, and its terminal if it has one.
+
+use crate::Outcome;
+use crate::tools::{self, User};
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where a guest runs.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its working directory, with everything that guest and runner tell each other.
+    pub folder: PathBuf,
+    /// As whom it runs.
+    pub user: User,
+    /// Its controlling terminal.
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal that we sit at.
+#[derive(Debug)]
+pub struct Terminal {
+    master: PtyMaster,
+    path: String,
+}
+
+impl Terminal {
+    /// A new one.
+    pub fn new() -> Outcome<Terminal> {
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let path = ptsname_r(&master)?;
+        Ok(Terminal { master, path })
+    }
+
+    /// The other end, for a program.
+    fn open(&self) -> Outcome<File> {
+        Ok(File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&self.path)?)
+    }
+
+    /// What a person types.
+    pub fn type_in(&self, text: &str) -> Outcome<()> {
+        (&self.master).write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+impl Stage {
+    /// A command that runs `program` as a shell runs a job: in a process group of its own, and at a terminal by a
+    /// shell indeed, in the foreground. What it prints goes to `log` in the folder, unless that is the terminal.
+    pub fn command(&self, program: &Path, args: &[String], log: &str) -> Outcome<Command> {
+        let output = || tools::log(&self.folder, log);
+        let mut command = match &self.terminal {
+            None => {
+                let mut command = Command::new(program);
+                command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).process_group(0);
+                command
+            }
+            Some(terminal) => {
+                let mut command = Command::new("setsid");
+                // The shell must stay: with a single command it would execute that in its own place.
+                command.args(["--ctty", "bash", "-c", "set -m; \"$@\"; exit $?", "bash"]).arg(program);
+                command.stdin(terminal.open()?).stdout(terminal.open()?).stderr(terminal.open()?);
+                command
+            }
+        };
+        command.args(args).current_dir(&self.folder);
+        tools::as_user(&mut command, self.user);
+        Ok(command)
+    }
+}
