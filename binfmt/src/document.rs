@@ -26,7 +26,7 @@ pub fn document() -> String {
     for (number, word, says, schema) in &kinds {
         let name = name(schema);
         let anchor = name.to_lowercase();
-        put(&mut out, format_args!("| {number:#06x} | [{name}](#{anchor}) | `{word}` | {} |\n", says.trim()));
+        put(&mut out, format_args!("| {number:#06x} | [{name}](#{anchor}) | `{word}` | {} |\n", cell(says)));
     }
     let mut told = BTreeSet::new();
     for (number, _, _, schema) in &kinds {
@@ -38,6 +38,11 @@ pub fn document() -> String {
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = out.write_fmt(text);
+}
+
+/// What may stand in a table.
+fn cell(says: &str) -> String {
+    says.trim().replace('|', "\\|")
 }
 
 fn name(schema: &Schema) -> String {
@@ -68,7 +73,7 @@ fn put_type(out: &mut String, schema: &Schema, number: Option<u32>, told: &mut B
             put(out, format_args!("\n### {name}\n\n{number}{}\n\n", says.trim()));
             out.push_str("| field | type | |\n| --- | --- | --- |\n");
             for (field, says, schema) in fields {
-                put(out, format_args!("| `{field}` | {} | {} |\n", reference(schema), says.trim()));
+                put(out, format_args!("| `{field}` | {} | {} |\n", reference(schema), cell(says)));
             }
             fields.iter().for_each(|(_, _, schema)| put_type(out, schema, None, told));
         }
@@ -76,7 +81,7 @@ fn put_type(out: &mut String, schema: &Schema, number: Option<u32>, told: &mut B
             put(out, format_args!("\n### {name}\n\n{} (`{width}`)\n\n", says.trim()));
             out.push_str("| value | name | |\n| --- | --- | --- |\n");
             for (value, name, says) in variants {
-                put(out, format_args!("| {value} | {name} | {} |\n", says.trim()));
+                put(out, format_args!("| {value} | {name} | {} |\n", cell(says)));
             }
         }
         Schema::Record(..) | Schema::Enumeration(..) => {}

@@ -3,8 +3,8 @@
 //! A checkpoint is one ELF file. Read from the top: [`image`] is the file, [`note`] what it says of each kind of kernel
 //! state, [`wire`] how that stands in bytes, [`core_note`] the standard notes that make debuggers understand it.
 //! [`program`] is the one mechanism that dumper and loader share: system calls as data. [`restart`] decides what
-//! becomes of an interrupted system call, and [`registration`] is how `binfmt_misc` knows us. [`show`] and [`human`] are
-//! what people read.
+//! becomes of an interrupted system call, [`consistency`] whether the notes fit together, and [`registration`] is how
+//! `binfmt_misc` knows us. [`show`], [`human`] and [`document`] are what people read.
 
 pub mod address;
 pub mod build_id;
