@@ -50,6 +50,15 @@ pub enum Error {
         /// Who.
         pid: Pid,
     },
+    /// The image cannot be meant to go there.
+    Destination {
+        /// Where to.
+        path: String,
+        /// Why not.
+        cause: String,
+        /// What to do.
+        advice: String,
+    },
     /// The image could not be written.
     Output {
         /// Where to.
@@ -93,6 +102,7 @@ impl Error {
             Error::Unsupported { .. } => Status::Unsupported,
             Error::Question { .. } => Status::Question,
             Error::Died { .. } => Status::Died,
+            Error::Destination { .. } => Status::Usage,
             Error::Output { .. } => Status::Output,
         }
     }
@@ -144,6 +154,9 @@ impl fmt::Display for Error {
                     out,
                     "cannot checkpoint pid {pid}: it ended while it was being saved\n  nothing was written"
                 )
+            }
+            Error::Destination { path, cause, advice } => {
+                write!(out, "cannot write {path}: {cause}\n  {advice}")
             }
             Error::Output { path, cause, advice } => {
                 write!(out, "cannot write {path}: {cause}\n  {advice}; the process runs on")

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::procdir::ProcDir;
-use crate::sys::{self, Block, Take, WaitEvent};
+use crate::sys::{self, Take, WaitEvent};
 use binfmt::address::{Pid, Tid};
 use binfmt::note::thread::Registers;
 use binfmt::restart::{self, Signals};
@@ -29,6 +29,7 @@ pub struct Running {
 /// A thread that is seized and stands still. It goes on when the value is dropped.
 #[derive(Debug)]
 pub struct Stopped {
+    pid: Pid,
     tid: Tid,
     /// The job-control signal in whose stop it was found, or 0.
     group_stop: i32,
@@ -63,6 +64,8 @@ impl Running {
         match sys::seize(tid, libc::PTRACE_O_TRACESYSGOOD) {
             Ok(()) => Ok(Some(Running { tid })),
             Err(Errno::ESRCH) => Ok(None),
+            // So the kernel answers for a thread that is ending as well.
+            Err(Errno::EPERM) if tid != pid.leader() && has_ended(pid, tid) => Ok(None),
             Err(error) => Err(refused(pid, tid, error)),
         }
     }
@@ -75,7 +78,7 @@ impl Running {
     /// Waits until it stands still.
     fn stopped(self, pid: Pid, deadline: Instant) -> Result<Waited, Error> {
         loop {
-            match wait_until(self.tid, deadline) {
+            match next_event(pid, self.tid, Some(deadline)) {
                 Err(Errno::ECHILD | Errno::ESRCH) => return Ok(Waited::Died),
                 Err(error) => return Err(late(pid, self.tid, error)),
                 Ok(WaitEvent::None) => return Err(late(pid, self.tid, Errno::ETIMEDOUT)),
@@ -97,22 +100,33 @@ impl Running {
     }
 }
 
-/// Looks for an event of `tid` until `deadline`.
-fn wait_until(tid: Tid, deadline: Instant) -> Result<WaitEvent, Errno> {
-    let mut pause = Duration::from_micros(5);
+/// The next event of `tid`, looked at and not taken; `WaitEvent::None` if none comes until `deadline`.
+///
+/// A plain blocking wait would not do: the end of a leader is not told before all its threads were waited for, and it is
+/// us, their tracer, who would have to.
+fn next_event(pid: Pid, tid: Tid, deadline: Option<Instant>) -> Result<WaitEvent, Errno> {
+    const PATIENCE: Duration = Duration::from_millis(50);
     loop {
-        let event = sys::wait(tid, Take::Peek, Block::No)?;
-        if event != WaitEvent::None || Instant::now() >= deadline {
+        let event = sys::wait(tid, Take::Peek)?;
+        if event != WaitEvent::None {
             return Ok(event);
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
+        let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(WaitEvent::None);
+        }
+        let came = Instant::now();
+        sys::wait_for_child_signal(left.min(PATIENCE));
+        if came.elapsed() >= PATIENCE && has_ended(pid, tid) {
+            return Ok(WaitEvent::Ended);
+        }
     }
 }
 
 impl Stopped {
     fn found(pid: Pid, tid: Tid, group_stop: i32) -> Result<Waited, Error> {
         let mut stopped = Box::new(Stopped {
+            pid,
             tid,
             group_stop,
             registers: Registers::default(),
@@ -180,7 +194,7 @@ impl Stopped {
         let mut signal = 0;
         loop {
             sys::run_to_syscall(self.tid, signal)?;
-            match sys::wait(self.tid, Take::Peek, Block::Yes)? {
+            match next_event(self.pid, self.tid, None)? {
                 WaitEvent::Stopped(SYSCALL_STOP) => return Ok(Moved::AtSyscall),
                 WaitEvent::Stopped(status) if status >> 8 == 0 => signal = status & 0x7f,
                 WaitEvent::Stopped(_) | WaitEvent::None => signal = 0,
@@ -262,14 +276,18 @@ impl Frozen {
                     Waited::Died if tid == pid.leader() => return Err(Error::Died { pid }),
                     Waited::Died => {
                         // Its end is ours to take: we are its tracer.
-                        let _ = sys::wait(tid, Take::Consume, Block::No);
+                        let _ = sys::wait(tid, Take::Consume);
                     }
                 }
             }
         }
-        match frozen.threads.first().map(Stopped::tid) {
-            Some(first) if first == pid.leader() => Ok(frozen),
-            _ => Err(Error::Died { pid }),
+        // Thread ids wrap around: the leader's need not be the lowest.
+        match frozen.threads.iter().position(|thread| thread.tid == pid.leader()) {
+            Some(leader) => {
+                frozen.threads.swap(0, leader);
+                Ok(frozen)
+            }
+            None => Err(Error::Died { pid }),
         }
     }
 
@@ -306,8 +324,24 @@ impl Frozen {
     }
 }
 
+/// Whether a thread is a zombie, or gone.
+fn has_ended(pid: Pid, tid: Tid) -> bool {
+    let status = ProcDir::new(pid).thread_text(tid, "status").unwrap_or_default();
+    crate::parse::value(&status, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
+}
+
 fn refused(pid: Pid, tid: Tid, error: Errno) -> Error {
     let status = ProcDir::new(pid).thread_text(tid, "status").unwrap_or_default();
+    if has_ended(pid, tid) {
+        return match ProcDir::new(pid).threads() {
+            Ok(threads) if threads.len() > 1 => Error::Target {
+                pid,
+                cause: "its main thread has ended while others run".to_owned(),
+                advice: "such a process cannot be saved".to_owned(),
+            },
+            _ => Error::Died { pid },
+        };
+    }
     let tracer = crate::parse::decimal(&status, "TracerPid").and_then(|tracer| i32::try_from(tracer).ok());
     if let Some(tracer) = tracer.filter(|tracer| *tracer != 0) {
         let name = ProcDir::new(Pid(tracer)).name();

@@ -68,6 +68,7 @@ pub struct Report {
 /// Saves a process.
 pub fn checkpoint(options: &Options) -> Result<Report, Error> {
     refuse(options.pid)?;
+    sys::ignore_file_size_signal();
     let sink = match &options.output {
         Some(path) => Sink::named(path)?,
         None => Sink::stdout()?,
@@ -95,6 +96,7 @@ pub fn check(options: &Options) -> Result<Vec<Unsupported>, Error> {
 
 fn freeze_and_collect(options: &Options) -> Result<(Frozen, Collected), Error> {
     const PAUSE: Duration = Duration::from_millis(1);
+    sys::hold_child_signal().map_err(|error| Error::question(options.pid, "blocking SIGCHLD", error))?;
     let deadline = Instant::now() + options.timeout;
     loop {
         let mut frozen = Frozen::freeze(options.pid, options.timeout)?;

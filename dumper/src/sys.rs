@@ -191,23 +191,11 @@ pub(crate) enum Take {
     Consume,
 }
 
-/// Whether to wait for an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Block {
-    /// Wait until there is one.
-    Yes,
-    /// Return at once.
-    No,
-}
-
-/// What has become of `tid`.
-pub(crate) fn wait(tid: Tid, take: Take, block: Block) -> Result<WaitEvent> {
-    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::__WALL;
+/// What has become of `tid`, without waiting for it.
+pub(crate) fn wait(tid: Tid, take: Take) -> Result<WaitEvent> {
+    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::__WALL;
     if take == Take::Peek {
         flags |= libc::WNOWAIT;
-    }
-    if block == Block::No {
-        flags |= libc::WNOHANG;
     }
     // SAFETY: siginfo_t is plain data for which all zeros is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -220,6 +208,22 @@ pub(crate) fn wait(tid: Tid, take: Take, block: Block) -> Result<WaitEvent> {
         libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => WaitEvent::Ended,
         _ => WaitEvent::Stopped(status),
     })
+}
+
+/// Blocks SIGCHLD, which the kernel sends us for every stop and end of a thread that we trace, so that it can be waited
+/// for. An ignored one would not be sent.
+pub(crate) fn hold_child_signal() -> Result<()> {
+    // SAFETY: no handler is installed: the disposition becomes the default one.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGCHLD).thread_block()
+}
+
+/// Waits until SIGCHLD comes, and takes it, for at most so long.
+pub(crate) fn wait_for_child_signal(longest: std::time::Duration) {
+    let set = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGCHLD);
+    let limit = nix::sys::time::TimeSpec::from_duration(longest);
+    // SAFETY: the kernel reads one signal set and one timespec, and may leave out the siginfo.
+    unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), limit.as_ref()) };
 }
 
 /// Head and length of the robust futex list of `tid`.
@@ -383,6 +387,12 @@ pub(crate) fn file_owner(fd: BorrowedFd<'_>) -> Result<(i32, i32)> {
 pub(crate) fn file_owner_signal(fd: BorrowedFd<'_>) -> Result<i32> {
     // SAFETY: the request takes no argument.
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) })
+}
+
+/// Makes a write beyond RLIMIT_FSIZE an error (EFBIG) instead of our death by SIGXFSZ.
+pub(crate) fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed: the signal is ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// The processor's feature words: CPUID leaf 7 subleaf 0 (EBX, ECX, EDX), leaf 1 (ECX, EDX), leaf 7 subleaf 1 (EAX);

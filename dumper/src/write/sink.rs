@@ -1,10 +1,11 @@
 //! Where an image goes. A file appears under its name only whole; whatever fails leaves things as they were.
 
 use crate::error::Error;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl};
+use nix::unistd::linkat;
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Seek};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,11 +15,11 @@ const MODE: u32 = 0o700;
 /// Where an image goes.
 #[derive(Debug)]
 pub enum Sink {
-    /// A file with a name, written under another one beside it.
+    /// A file that gets its name when it is whole.
     Named {
         /// The file.
         file: File,
-        /// Its name until it is whole; `None` afterwards.
+        /// The name it has until then; `None` if it has none (O_TMPFILE), or has its own.
         temporary: Option<PathBuf>,
         /// The name it will have.
         path: PathBuf,
@@ -39,32 +40,46 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// A file that will be called `path`.
+    /// A file that will be called `path`. Where the filesystem can, it has no name until then, so that even a killed
+    /// dumper leaves nothing behind.
     pub fn named(path: &Path) -> Result<Sink, Error> {
         let name = path.display().to_string();
         let failed = |error: io::Error| Error::output(&name, &error);
-        if path.is_dir() {
-            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(Error::Destination {
+                    path: name,
+                    cause: "it is a directory".to_owned(),
+                    advice: "give the name of a file".to_owned(),
+                });
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(Error::Destination {
+                    path: name,
+                    cause: "it is not a regular file, and would be replaced".to_owned(),
+                    advice: "redirect standard output to it instead".to_owned(),
+                });
+            }
+            _ => {}
         }
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}.part", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(&temporary)
-            .map_err(failed)?;
+        let (file, temporary) = match nameless(path) {
+            Ok(file) => (file, None),
+            Err(_) => {
+                let temporary = temporary_name(path);
+                let mut options = File::options();
+                options.read(true).write(true).create_new(true).mode(MODE);
+                (options.open(&temporary).map_err(failed)?, Some(temporary))
+            }
+        };
         let permitted = file.set_permissions(Permissions::from_mode(MODE));
-        let sink = Sink::Named { file, temporary: Some(temporary), path: path.to_owned(), name };
+        let sink = Sink::Named { file, temporary, path: path.to_owned(), name };
         permitted.map_err(|error| Error::output(sink.name(), &error))?;
         Ok(sink)
     }
 
     /// Standard output. A terminal is refused.
     pub fn stdout() -> Result<Sink, Error> {
-        let refused = |cause: &str| Error::Output {
+        let refused = |cause: &str| Error::Destination {
             path: "to standard output".to_owned(),
             cause: cause.to_owned(),
             advice: "redirect it (`> x.ckpt`), or give `-o x.ckpt`".to_owned(),
@@ -86,7 +101,8 @@ impl Sink {
         if !at_start || (appends && metadata.len() > 0) {
             return Err(refused("something was written there before"));
         }
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
+        let permitted = file.set_permissions(Permissions::from_mode(MODE));
+        permitted.map_err(|error| refused(&format!("it cannot be made private ({error})")))?;
         if appends {
             return Ok(Sink::Stream);
         }
@@ -123,6 +139,11 @@ impl Sink {
     pub fn commit(mut self) -> Result<(), Error> {
         let committed = match &mut self {
             Sink::Named { file, temporary, path, .. } => file.sync_all().and_then(|()| {
+                if temporary.is_none() {
+                    let name = temporary_name(path);
+                    give_name(file, &name)?;
+                    *temporary = Some(name);
+                }
                 if let Some(from) = temporary.as_ref() {
                     fs::rename(from, path)?;
                     *temporary = None;
@@ -137,6 +158,31 @@ impl Sink {
         };
         committed.map_err(|error| Error::output(self.name(), &error))
     }
+}
+
+/// The directory that `path` is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    PathBuf::from(name)
+}
+
+/// A file without a name on the filesystem of `path`.
+fn nameless(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(MODE).custom_flags(libc::O_TMPFILE);
+    options.open(directory(path))
+}
+
+/// Gives a nameless file a name that must be free.
+fn give_name(file: &File, name: &Path) -> io::Result<()> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, link.as_str(), AT_FDCWD, name, AtFlags::AT_SYMLINK_FOLLOW)?;
+    Ok(())
 }
 
 impl Drop for Sink {
