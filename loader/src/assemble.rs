@@ -1,12 +1,13 @@
 //! The second start, in the hole: the task is built around it.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Hole};
 use crate::aside;
 use crate::commit;
 use crate::control::{Control, Word};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::rebuild::descriptor::{self, OwnStdio};
+use crate::rebuild::mapping::Objects;
 use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, timer};
 use crate::stage::{Identity, Stage};
 use binfmt::image::Image;
@@ -14,69 +15,91 @@ use binfmt::note::task::Task;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-/// Builds the task and becomes it. Returns only if that failed; then this process ends, and with it everything that was
-/// made.
-pub fn assemble(stage: Stage) -> Result<Infallible> {
+/// Builds the task and becomes it. Returns only if that failed; then it has been told why, and this process ends, and
+/// with it everything that was made.
+pub fn assemble(stage: Stage) {
+    let Stage { image, control, report, hole, identity, foreground, .. } = stage;
+    let Err(error) = build(image, control, &report, Place { hole, identity, foreground });
+    tell(report, &format!("ckpt: {error}\n"));
+}
+
+/// Where and as whom the task is built.
+struct Place {
+    hole: Hole,
+    identity: Identity,
+    foreground: bool,
+}
+
+fn build(image: OwnedFd, page: OwnedFd, report: &OwnedFd, place: Place) -> Result<Infallible> {
     block_all_signals()?;
-    let image = Image::open(File::from(stage.image))?;
+    let image = Image::open(File::from(image))?;
     let root = plan::root_task(&image)?;
     let memory = plan::memory(&image, root)?;
-    let parked = aside::clear_outside(stage.hole)?;
-    let mut arena = Arena::map(stage.hole)?;
-    let control = Control::map(stage.hole, stage.control.as_fd())?;
-    drop(stage.control);
+    let parked = aside::clear_outside(place.hole)?;
+    let mut arena = Arena::map(place.hole)?;
+    let control = Control::map(place.hole, page.as_fd())?;
+    drop(page);
     limit::raise_descriptors();
-
-    let objects = mapping::rebuild(&image, memory, stage.hole, &parked)?;
     let own_credentials = credential::own();
-    let executable = task::open_executable(&image, memory, can_set_executable(&own_credentials))?;
-    let above = stage.report.as_raw_fd().max(image.file.as_raw_fd());
-    let own = OwnStdio::keep(above);
-    let opened = descriptor::open_all(&image, &objects, &own, above)?;
-    if stage.foreground {
-        terminal::apply_settings(&image, &own)?;
-    }
-    mapping::seal(&image, &objects)?;
-    drop(objects);
-    let executable = match executable {
-        Some(fd) if fd.as_raw_fd() < above => Some(
-            descriptor::dup_above(fd.as_raw_fd(), above)
-                .map_err(|error| Error::step("move the executable's descriptor out of the way", error))?,
-        ),
-        other => other,
-    };
-    let keep: Vec<RawFd> = [Some(image.file.as_raw_fd()), Some(stage.report.as_raw_fd())]
-        .into_iter()
-        .chain([executable.as_ref().map(AsRawFd::as_raw_fd)])
-        .flatten()
-        .collect();
-    descriptor::place(&image, opened, own, &keep)?;
+
+    let objects = Objects::make(&image)?;
+    mapping::rebuild(&image, memory, &objects, place.hole, &parked)?;
+    let executable = task::open_executable(memory, &objects, can_set_executable(&own_credentials))?;
+    let executable = rebuild_descriptors(&image, objects, executable, report, place.foreground)?;
     lock::rebuild(&image)?;
     task::rebuild(root, memory)?;
-    give_new_tid(&image, root, stage.identity)?;
+    give_new_tid(&image, root, place.identity)?;
     let midwife = control.get(Word::Midwife);
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
     let threads = commit::start_threads(&image, root, &own_credentials, control, &mut arena)?;
-    timer::create(&image, root, |tid| current_tid(root, stage.identity, tid))?;
+    timer::create(&image, root, |tid| current_tid(root, place.identity, tid))?;
     filesystem::rebuild(&image, root)?;
-    commit::become_task(
-        &commit::Last {
-            image: &image,
-            task: root,
-            memory,
-            own: &own_credentials,
-            executable,
-            report: stage.report,
-            identity: stage.identity,
-            threads,
-            control,
-        },
-        arena,
-    )
+    let last = commit::Last {
+        image: &image,
+        task: root,
+        memory,
+        own: &own_credentials,
+        executable,
+        report,
+        identity: place.identity,
+        threads,
+        control,
+    };
+    commit::become_task(&last, arena)
+}
+
+/// The task's descriptors at their numbers, and nothing else but the image, the report and the executable, which is
+/// returned.
+fn rebuild_descriptors(
+    image: &Image,
+    objects: Objects,
+    executable: Option<OwnedFd>,
+    report: &OwnedFd,
+    foreground: bool,
+) -> Result<Option<OwnedFd>> {
+    let above = report.as_raw_fd().max(image.file.as_raw_fd());
+    let own = OwnStdio::keep(above)?;
+    let opened = descriptor::open_all(image, &objects, &own, above)?;
+    if foreground {
+        terminal::apply_settings(image, &own)?;
+    }
+    objects.seal(image)?;
+    drop(objects);
+    let move_up = |fd: OwnedFd| {
+        descriptor::dup_above(fd.as_raw_fd(), above)
+            .map_err(|error| Error::step("move the executable's descriptor out of the way", error))
+    };
+    let executable = executable.map(move_up).transpose()?;
+    let keep: Vec<RawFd> = [image.file.as_raw_fd(), report.as_raw_fd()]
+        .into_iter()
+        .chain(executable.as_ref().map(AsRawFd::as_raw_fd))
+        .collect();
+    descriptor::place(image, opened, own, &keep)?;
+    Ok(executable)
 }
 
 /// All signals wait until the task is whole; its own mask comes with its frame.
@@ -122,7 +145,7 @@ fn give_new_tid(image: &Image, task: &Task, identity: Identity) -> Result<()> {
 }
 
 /// Tells an error where the user sees it.
-pub fn tell(report: impl Into<File>, text: &str) {
+fn tell(report: impl Into<File>, text: &str) {
     // There is nobody left to tell if this fails.
     let _ = report.into().write_all(text.as_bytes());
 }

@@ -118,7 +118,7 @@ pub struct Last<'a> {
     /// The executable, if the exe link may be set.
     pub executable: Option<OwnedFd>,
     /// Where errors are told.
-    pub report: OwnedFd,
+    pub report: &'a OwnedFd,
     /// Under which process id.
     pub identity: Identity,
     /// The other threads.

@@ -74,18 +74,16 @@ fn resume_image(call: Call) -> Result<ExitCode> {
     }
 }
 
-/// A later start. It tells its errors itself: the supervisor only sees that it ended.
+/// A later start. What becomes the task never comes back here.
 fn stage_run(stage: Stage) -> ExitCode {
-    let Ok(report) = stage.report.try_clone() else { return ExitCode::from(EXIT_CANNOT_RESUME) };
-    let result = match stage.point {
+    match stage.point {
         Point::Aside => {
             let next = Stage { point: Point::Assemble, ..stage };
-            aside::start(next.hole, &next.to_arguments())
+            let Err(error) = aside::start(next.hole, &next.to_arguments());
+            return told("ckpt", &error);
         }
         Point::Assemble => assemble::assemble(stage),
-    };
-    let Err(error) = result;
-    assemble::tell(report, &format!("ckpt: {error}\n"));
+    }
     ExitCode::from(EXIT_CANNOT_RESUME)
 }
 

@@ -10,40 +10,42 @@ use binfmt::note::memfd::OpenMemfd;
 use binfmt::note::pipe::Pipe;
 use binfmt::note::terminal::OpenTerminal;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Opened descriptions by their id, out of the way of the task's numbers.
 pub type Opened = BTreeMap<u32, OwnedFd>;
 
-/// The loader's own descriptors 0, 1 and 2, out of the way; `None` where the caller had closed one.
+/// The loader's own descriptors 0, 1 and 2, out of the way; /dev/null where the caller had closed one.
 #[derive(Debug)]
-pub struct OwnStdio(pub [Option<OwnedFd>; 3]);
+pub struct OwnStdio([OwnedFd; 3]);
 
 impl OwnStdio {
     /// Keeps them at or above number `above`.
-    pub fn keep(above: RawFd) -> OwnStdio {
+    pub fn keep(above: RawFd) -> Result<OwnStdio> {
         let keep = |number: RawFd| {
-            // SAFETY-free: a borrowed number that may be closed only makes the duplication fail.
-            dup_above(number, above).ok()
+            let failed = |error| Error::step(format!("keep descriptor {number}"), error);
+            dup_above(number, above).or_else(|_| {
+                let null =
+                    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+                dup_above(null.as_raw_fd(), above).map_err(failed)
+            })
         };
-        OwnStdio([keep(0), keep(1), keep(2)])
+        Ok(OwnStdio([keep(0)?, keep(1)?, keep(2)?]))
     }
 
-    /// The one of this number; for any other number, or where it was closed, /dev/null.
-    pub fn get(&self, number: u32) -> Result<OwnedFd> {
-        let own = usize::try_from(number).ok().and_then(|index| self.0.get(index)).and_then(Option::as_ref);
-        let failed = |error| Error::step(format!("take over descriptor {number}"), error);
-        match own {
-            Some(fd) => {
-                fd.try_clone().map_err(|error| Error::io(format!("take over descriptor {number}"), &error))
-            }
-            None => {
-                nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-                    .map_err(failed)
-            }
-        }
+    /// The one of this number; for any other number the first.
+    pub fn get(&self, number: u32) -> BorrowedFd<'_> {
+        let [first, ..] = &self.0;
+        usize::try_from(number).ok().and_then(|index| self.0.get(index)).unwrap_or(first).as_fd()
+    }
+
+    /// The first that is a terminal.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|fd| fd.is_terminal()).map(AsFd::as_fd)
     }
 }
 
@@ -98,7 +100,7 @@ pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) 
         let fd = match description.kind {
             DescriptionKind::File => {
                 let open = image.all::<OpenFile>().find(|open| open.description == id);
-                file::reopen(image, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
+                file::reopen(objects, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
             }
             DescriptionKind::Memfd => {
                 let open = image.all::<OpenMemfd>().find(|open| open.description == id);
@@ -111,7 +113,12 @@ pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) 
             DescriptionKind::Terminal => {
                 let open = image.all::<OpenTerminal>().find(|open| open.description == id);
                 let number = first_number(image, id);
-                terminal::take(open.ok_or(Error::Internal("a terminal's note is missing"))?, number, own)?
+                terminal::take(
+                    open.ok_or(Error::Internal("a terminal's note is missing"))?,
+                    number,
+                    own,
+                    above,
+                )?
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
@@ -155,25 +162,22 @@ fn set_owners(image: &Image, opened: &Opened) -> Result<()> {
     Ok(())
 }
 
-/// Puts descriptions at their numbers. Every other descriptor but those in `keep` is closed.
+/// Puts descriptions, all of which stand above them, at their numbers. Every other descriptor but those in `keep` is closed.
 pub fn place(image: &Image, mut opened: Opened, own: OwnStdio, keep: &[RawFd]) -> Result<()> {
     let entries: Vec<_> = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors).collect();
     let kind =
         |id: u32| image.all::<Description>().find(|description| description.id == id).map(|found| found.kind);
     let stays_open = |id: u32| kind(id).is_some_and(|kind| kind != DescriptionKind::Closed);
     for entry in entries.iter().filter(|entry| stays_open(entry.description)) {
-        let taken = match kind(entry.description) {
-            Some(DescriptionKind::Outside | DescriptionKind::Terminal) if entry.number < 3 => {
-                own.get(entry.number)?
-            }
-            Some(DescriptionKind::Outside) => own.get(0)?,
+        let from = match kind(entry.description) {
+            Some(DescriptionKind::Outside) => own.get(entry.number),
+            Some(DescriptionKind::Terminal) if entry.number < 3 => own.get(entry.number),
             _ => {
-                let fd =
-                    opened.get(&entry.description).ok_or(Error::Internal("a description was not opened"))?;
-                fd.try_clone().map_err(|error| Error::io("duplicate a descriptor", &error))?
+                let fd = opened.get(&entry.description);
+                fd.ok_or(Error::Internal("a description was not opened"))?.as_fd()
             }
         };
-        put(taken.as_fd(), entry.number, entry.close_on_exec)?;
+        put(from, entry.number, entry.close_on_exec)?;
     }
     opened.clear();
     drop(own);
@@ -187,11 +191,6 @@ pub fn place(image: &Image, mut opened: Opened, own: OwnStdio, keep: &[RawFd]) -
 fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
     let failed = |error| Error::step(format!("make descriptor {number}"), error);
     let flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
-    let same = from.as_raw_fd().unsigned_abs() == number;
-    if same {
-        let flags = if close_on_exec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
-        return fcntl(from, FcntlArg::F_SETFD(flags)).map(drop).map_err(failed);
-    }
     let args = [from.as_raw_fd().unsigned_abs().into(), number.into(), flags.into(), 0, 0, 0];
     crate::sys::call(libc::SYS_dup3, args).map(drop).map_err(failed)
 }

@@ -1,14 +1,16 @@
 //! Files that have a place in a filesystem: found again, compared, opened.
 
 use crate::error::{Error, Refusal, Result};
+use crate::rebuild::mapping::Objects;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
 use binfmt::note::filesystem::Filesystem;
 use binfmt::note::mapping::{MappedObject, Memory, ObjectKind};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -150,9 +152,9 @@ const OPEN_FLAGS: i32 = libc::O_ACCMODE
     | libc::O_LARGEFILE;
 
 /// Opens the file of a description and sets its offset.
-pub fn reopen(image: &Image, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
+pub fn reopen(objects: &Objects, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
     let flags = description.flags.cast_signed() & OPEN_FLAGS;
-    let fd = open_identity(image, &open_file.file, flags)?;
+    let fd = open_identity(objects, &open_file.file, flags)?;
     let seekable =
         matches!(open_file.file.file_type, FileType::Regular | FileType::Directory | FileType::BlockDevice);
     if seekable && flags & libc::O_PATH == 0 && description.position != 0 {
@@ -163,8 +165,8 @@ pub fn reopen(image: &Image, open_file: &OpenFile, description: &Description) ->
     Ok(fd)
 }
 
-/// Opens a file, or makes it again if it had no name any more.
-pub fn open_identity(image: &Image, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
+/// Opens a file; one that has no name any more by what [`make_deleted`] made of it.
+pub fn open_identity(objects: &Objects, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("open {}", identity.path), error);
     let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
     match identity.presence {
@@ -172,41 +174,51 @@ pub fn open_identity(image: &Image, identity: &FileIdentity, flags: i32) -> Resu
         Presence::LinkedElsewhere => {
             open(identity.other_link.as_path(), flags, Mode::empty()).map_err(failed)
         }
-        Presence::Deleted | Presence::Unnamed => deleted(image, identity, flags),
+        Presence::Deleted | Presence::Unnamed => {
+            let made = objects.deleted(identity.device, identity.inode);
+            let made = made.ok_or(Error::Internal("a file without a name was not made"))?;
+            open(super::fd_path(made).as_str(), flags - OFlag::O_NOFOLLOW, Mode::empty()).map_err(failed)
+        }
     }
+}
+
+/// Every file of the image that has no name any more.
+pub fn without_name(image: &Image) -> impl Iterator<Item = &FileIdentity> {
+    let objects = image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::File);
+    image
+        .all::<OpenFile>()
+        .map(|open| &open.file)
+        .chain(objects.map(|object| &object.file))
+        .chain(image.all::<Memory>().map(|memory| &memory.executable))
+        .filter(|identity| matches!(identity.presence, Presence::Deleted | Presence::Unnamed))
 }
 
 /// Makes a file without a name, from the content in the image. For a moment it has its old name, if that is free, so
 /// that `/proc/PID/fd` shows what it did.
-fn deleted(image: &Image, identity: &FileIdentity, flags: OFlag) -> Result<OwnedFd> {
+pub fn make_deleted(image: &Image, identity: &FileIdentity) -> Result<OwnedFd> {
     let path = identity.path.as_path();
     let failed = |error| Error::step(format!("make the deleted file {} again", identity.path), error);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
     let mode = Mode::from_bits_truncate(identity.mode);
-    let unnamed =
-        open(directory, OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, mode).map_err(failed)?;
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let unnamed = open(directory, flags, mode).map_err(failed)?;
     super::fill_object(image, identity.content, &unnamed, identity.size_bytes, &identity.path.to_string())?;
-    nix::unistd::fchown(
-        &unnamed,
-        Some(nix::unistd::Uid::from_raw(identity.user)),
-        Some(nix::unistd::Gid::from_raw(identity.group)),
-    )
-    .or_else(|error| if error == Errno::EPERM { Ok(()) } else { Err(failed(error)) })?;
-    nix::sys::stat::fchmod(&unnamed, mode).map_err(failed)?;
-    let own_name = super::fd_path(&unnamed);
-    let named = identity.presence == Presence::Deleted
-        && nix::unistd::linkat(
-            nix::fcntl::AT_FDCWD,
-            own_name.as_str(),
-            nix::fcntl::AT_FDCWD,
-            path,
-            nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW,
-        )
-        .is_ok();
-    let name = if named { path.to_path_buf() } else { own_name.into() };
-    let reopened = open(&name, flags - OFlag::O_TMPFILE, Mode::empty());
-    if named {
-        nix::unistd::unlink(path).map_err(failed)?;
+    let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
+    match nix::unistd::fchown(&unnamed, Some(user), Some(group)) {
+        // Another user's file becomes the resuming user's.
+        Ok(()) | Err(Errno::EPERM) => {}
+        Err(error) => return Err(failed(error)),
     }
-    reopened.map_err(failed)
+    nix::sys::stat::fchmod(&unnamed, mode).map_err(failed)?;
+    if identity.presence == Presence::Unnamed {
+        return Ok(unnamed);
+    }
+    let own = super::fd_path(&unnamed);
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    if nix::unistd::linkat(AT_FDCWD, own.as_str(), AT_FDCWD, path, follow).is_err() {
+        return Ok(unnamed);
+    }
+    let named = open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
+    nix::unistd::unlink(path).map_err(failed)?;
+    named.map_err(failed)
 }

@@ -13,14 +13,12 @@ use binfmt::image::{Image, Owner};
 use binfmt::note::mapping::{Backing, MappedObject, Mapping, Memory, ObjectKind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const MAP_HUGE_SHIFT: u32 = 26;
 const MADV_GUARD_INSTALL: i32 = 102;
-
-/// Objects that mappings and descriptors refer to, once they are made: memfds by the id of their note.
-pub type Objects = BTreeMap<u32, OwnedFd>;
 
 /// What `--plan` says of the mappings.
 pub fn steps(image: &Image, memory: &Memory) -> Vec<String> {
@@ -50,12 +48,76 @@ fn step(image: &Image, mapping: &Mapping) -> String {
     format!("mmap({:#x}-{end:#x}, {letters})  # {from}", mapping.start)
 }
 
-/// Makes all memory of the task. Returns the objects that descriptors may share.
-pub fn rebuild(image: &Image, memory: &Memory, hole: Hole, parked: &Parked) -> Result<Objects> {
-    let objects = make_objects(image)?;
+/// What mappings and descriptors share: memfds, and files that have lost their name.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Memfds by the id of their note.
+    memfds: BTreeMap<u32, OwnedFd>,
+    /// Files without a name by device and inode; see `file::make_deleted`.
+    deleted: BTreeMap<(u64, u64), OwnedFd>,
+}
+
+impl Objects {
+    /// Makes them, with their contents.
+    pub fn make(image: &Image) -> Result<Objects> {
+        let mut objects = Objects::default();
+        for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::Memfd) {
+            objects.memfds.insert(object.id, make_memfd(image, object)?);
+        }
+        for identity in file::without_name(image) {
+            if let Entry::Vacant(place) = objects.deleted.entry((identity.device, identity.inode)) {
+                place.insert(file::make_deleted(image, identity)?);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// A memfd by the id of its note.
+    pub fn memfd(&self, id: u32) -> Option<&OwnedFd> {
+        self.memfds.get(&id)
+    }
+
+    /// A file without a name.
+    pub fn deleted(&self, device: u64, inode: u64) -> Option<&OwnedFd> {
+        self.deleted.get(&(device, inode))
+    }
+
+    /// Seals memfds, when nothing of ours writes them any more.
+    pub fn seal(&self, image: &Image) -> Result<()> {
+        for object in image.all::<MappedObject>() {
+            let Some(fd) = self.memfds.get(&object.id) else { continue };
+            let seals = nix::fcntl::SealFlag::from_bits_retain(object.seals.cast_signed());
+            if !seals.is_empty() {
+                nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_ADD_SEALS(seals))
+                    .map_err(|error| Error::step(format!("seal the memfd {}", object.file.path), error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_memfd(image: &Image, object: &MappedObject) -> Result<OwnedFd> {
+    let name = object.file.path.to_string();
+    let failed = |error| Error::step(format!("make the memfd {name}"), error);
+    let label = object.file.path.0.strip_prefix(b"/memfd:").unwrap_or(&object.file.path.0);
+    let label = CString::new(label).map_err(|_| failed(nix::errno::Errno::EINVAL))?;
+    let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    if object.huge_page_bytes > 0 {
+        flags |= MFdFlags::MFD_HUGETLB | MFdFlags::from_bits_retain(huge_page_flag(object.huge_page_bytes));
+    }
+    let fd = memfd_create(label.as_c_str(), flags).map_err(failed)?;
+    let content = if object.file.content == 0 { object.id } else { object.file.content };
+    fill_object(image, content, &fd, object.file.size_bytes, &name)?;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(object.file.mode);
+    nix::sys::stat::fchmod(&fd, mode).map_err(failed)?;
+    Ok(fd)
+}
+
+/// Makes all memory of the task.
+pub fn rebuild(image: &Image, memory: &Memory, objects: &Objects, hole: Hole, parked: &Parked) -> Result<()> {
     let stored = stored_ranges(image, memory);
     for mapping in &memory.mappings {
-        map(image, memory, mapping, &objects, &stored)?;
+        map(image, memory, mapping, objects, &stored)?;
     }
     fill::fill(image, memory, crate::plan::scratch_range(memory, fill::staging_bytes()))?;
     sweep(memory, hole)?;
@@ -63,40 +125,16 @@ pub fn rebuild(image: &Image, memory: &Memory, hole: Hole, parked: &Parked) -> R
         finish(mapping, &stored)?;
     }
     move_vdso(memory, parked)?;
-    Ok(objects)
+    seal(memory)
 }
 
-/// Memfds exist before anything maps them; other objects are made by their first mapping.
-fn make_objects(image: &Image) -> Result<Objects> {
-    let mut objects = Objects::new();
-    for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::Memfd) {
-        let name = object.file.path.to_string();
-        let failed = |error| Error::step(format!("make the memfd {name}"), error);
-        let label = object.file.path.0.strip_prefix(b"/memfd:").unwrap_or(&object.file.path.0);
-        let label = CString::new(label).map_err(|_| failed(nix::errno::Errno::EINVAL))?;
-        let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        if object.huge_page_bytes > 0 {
-            flags |=
-                MFdFlags::MFD_HUGETLB | MFdFlags::from_bits_retain(huge_page_flag(object.huge_page_bytes));
-        }
-        let fd = memfd_create(label.as_c_str(), flags).map_err(failed)?;
-        let content = if object.file.content == 0 { object.id } else { object.file.content };
-        fill_object(image, content, &fd, object.file.size_bytes, &name)?;
-        nix::sys::stat::fchmod(&fd, nix::sys::stat::Mode::from_bits_truncate(object.file.mode))
-            .map_err(failed)?;
-        objects.insert(object.id, fd);
-    }
-    Ok(objects)
-}
-
-/// Seals of memfds are set when nothing of ours writes them any more.
-pub fn seal(image: &Image, objects: &Objects) -> Result<()> {
-    for object in image.all::<MappedObject>() {
-        let Some(fd) = objects.get(&object.id) else { continue };
-        let seals = nix::fcntl::SealFlag::from_bits_retain(object.seals.cast_signed());
-        if !seals.is_empty() {
-            nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_ADD_SEALS(seals))
-                .map_err(|error| Error::step(format!("seal the memfd {}", object.file.path), error))?;
+/// Seals mappings (mseal(2), 6.10), when nothing of ours changes them any more.
+fn seal(memory: &Memory) -> Result<()> {
+    const SYS_MSEAL: libc::c_long = 462;
+    for mapping in memory.mappings.iter().filter(|mapping| has_flag(mapping, "sl")) {
+        if matches!(mapping.backing, Backing::Anonymous | Backing::Object) {
+            sys::call(SYS_MSEAL, [mapping.start, mapping.len_bytes, 0, 0, 0, 0])
+                .map_err(|error| failed("seal", mapping, error))?;
         }
     }
     Ok(())
@@ -164,12 +202,12 @@ fn map(
         Backing::Object => {
             let object = object(image, mapping).ok_or(Error::Internal("a mapping refers to no object"))?;
             let huge = libc::MAP_HUGETLB | huge_page_flag(mapping.page_bytes).cast_signed();
-            match (object.kind, objects.get(&object.id)) {
+            match (object.kind, objects.memfd(object.id)) {
                 (_, Some(fd)) => place(flags, Some((fd.as_fd(), mapping.offset)))?,
                 (ObjectKind::File | ObjectKind::Device, None) => {
                     let access =
                         if object.writable && mapping.shared { libc::O_RDWR } else { libc::O_RDONLY };
-                    let fd = file::open_identity(image, &object.file, access)?;
+                    let fd = file::open_identity(objects, &object.file, access)?;
                     place(flags, Some((fd.as_fd(), mapping.offset)))?;
                 }
                 (ObjectKind::HugePages, None) if !mapping.shared => {
@@ -193,8 +231,9 @@ fn map(
     Ok(())
 }
 
-/// Shared memory without a name: the first mapping of it makes the whole object somewhere free, every mapping is a
-/// second view of a part of it (mremap of length 0), and the last one takes the first view away.
+/// Shared memory without a name. One mapping of all of it is made in place. Otherwise the first mapping makes the whole
+/// object somewhere free, every mapping is a second view of a part of it (mremap of length 0), and the last one takes
+/// the first view away.
 fn shared_anonymous(
     image: &Image,
     memory: &Memory,
@@ -203,30 +242,35 @@ fn shared_anonymous(
     protection: u32,
 ) -> Result<()> {
     let of_object = |other: &&Mapping| other.backing == Backing::Object && other.object == object.id;
-    let mut all = memory.mappings.iter().filter(of_object);
-    let first = all.next().ok_or(Error::Internal("an object has no mapping"))?;
-    let last = all.next_back().unwrap_or(first);
+    let all: Vec<&Mapping> = memory.mappings.iter().filter(of_object).collect();
     let page = mapping.page_bytes.max(binfmt::address::PAGE_BYTES);
     let size =
         object.file.size_bytes.max(mapping.offset.saturating_add(mapping.len_bytes)).next_multiple_of(page);
-    let view = crate::plan::scratch_range(memory, size)
-        .ok_or(Error::Internal("there is no room for shared memory"))?;
-    if std::ptr::eq(first, mapping) {
+    let alone = all.len() == 1 && mapping.offset == 0 && mapping.len_bytes == size;
+    let view = match alone {
+        true => mapping.start,
+        false => {
+            crate::plan::scratch_range(memory, size).ok_or(Error::Internal("no room for shared memory"))?
+        }
+    };
+    if all.first().is_some_and(|first| std::ptr::eq(*first, mapping)) {
         let huge = match object.kind {
             ObjectKind::HugePages => libc::MAP_HUGETLB | huge_page_flag(mapping.page_bytes).cast_signed(),
             _ => 0,
         };
+        let reserve = if has_flag(mapping, "nr") { libc::MAP_NORESERVE } else { 0 };
         let all_rights = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | huge;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | reserve | huge;
         sys::map_fixed(view, size, all_rights, flags, None).map_err(|error| failed("map", mapping, error))?;
         fill::fill_owner(image, Owner::Object(object.id), view)?;
     }
-    let _ = size;
-    sys::remap(view + mapping.offset, 0, mapping.len_bytes, mapping.start)
-        .map_err(|error| failed("map a second view of", mapping, error))?;
+    if !alone {
+        sys::remap(view + mapping.offset, 0, mapping.len_bytes, mapping.start)
+            .map_err(|error| failed("map a second view of", mapping, error))?;
+    }
     sys::protect(mapping.start, mapping.len_bytes, protection, 0)
         .map_err(|error| failed("protect", mapping, error))?;
-    if std::ptr::eq(last, mapping) {
+    if !alone && all.last().is_some_and(|last| std::ptr::eq(*last, mapping)) {
         sys::unmap(view, size).map_err(|error| failed("unmap the first view of", mapping, error))?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 /// Opens the memfd of a description.
 pub fn reopen(note: &OpenMemfd, description: &Description, objects: &Objects) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("open {}", description.label), error);
-    let memfd = objects.get(&note.object).ok_or(Error::Internal("a memfd was not made"))?;
+    let memfd = objects.memfd(note.object).ok_or(Error::Internal("a memfd was not made"))?;
     let kept = libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_LARGEFILE;
     let flags = OFlag::from_bits_retain(description.flags.cast_signed() & kept | libc::O_CLOEXEC);
     let fd = open(fd_path(memfd).as_str(), flags, Mode::empty()).map_err(failed)?;

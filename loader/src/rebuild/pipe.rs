@@ -34,23 +34,38 @@ pub fn rebuild(image: &Image, pipe: &Pipe, opened: &mut Opened) -> Result<()> {
         fcntl(writer.as_fd(), FcntlArg::F_SETPIPE_SZ(capacity)).map_err(failed)?;
     }
     fill(image, pipe, writer, &name)?;
+    // What pipe(2) returned has no O_LARGEFILE; what was opened by a path has.
+    let mut made = if pipe.fifo.path.0.is_empty() { anchor } else { Vec::new() };
     for description in image.all::<Description>().filter(|found| pipe.descriptions.contains(&found.id)) {
-        opened.insert(description.id, end(description, &path, &name)?);
+        let by_path = description.flags.cast_signed() & LARGE_FILE != 0;
+        let writes = description.flags.cast_signed() & libc::O_ACCMODE == libc::O_WRONLY;
+        let own = made.iter().position(|fd| !by_path && is_write_end(fd) == writes);
+        let fd = match own {
+            Some(index) => made.swap_remove(index),
+            None => reopen(description, &path, &name)?,
+        };
+        let flags = OFlag::from_bits_retain(description.flags.cast_signed() & SETTABLE);
+        fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags)).map_err(failed)?;
+        opened.insert(description.id, fd);
     }
     Ok(())
 }
 
+/// O_LARGEFILE as the kernel shows it; the C library's is 0 on this architecture.
+const LARGE_FILE: i32 = 0o100_000;
+/// Status flags of a pipe's end that can be set.
+const SETTABLE: i32 = libc::O_NONBLOCK | libc::O_DIRECT | libc::O_ASYNC;
+
+fn is_write_end(fd: &OwnedFd) -> bool {
+    fcntl(fd.as_fd(), FcntlArg::F_GETFL).is_ok_and(|flags| flags & libc::O_ACCMODE == libc::O_WRONLY)
+}
+
 /// Opens one end anew, by the path of the pipe, so that it has flags of its own.
-fn end(description: &Description, path: &str, name: &str) -> Result<OwnedFd> {
-    let failed = |error| Error::step(format!("open an end of {name}"), error);
-    let kept = libc::O_ACCMODE | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_ASYNC;
-    let wanted = description.flags.cast_signed() & kept;
+fn reopen(description: &Description, path: &str, name: &str) -> Result<OwnedFd> {
+    let wanted = description.flags.cast_signed() & libc::O_ACCMODE;
     // Without O_NONBLOCK an end would wait for the other; both exist, but the flag costs nothing.
     let flags = OFlag::from_bits_retain(wanted | libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let fd = open(path, flags, Mode::empty()).map_err(failed)?;
-    fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(wanted & !libc::O_ACCMODE)))
-        .map_err(failed)?;
-    Ok(fd)
+    open(path, flags, Mode::empty()).map_err(|error| Error::step(format!("open an end of {name}"), error))
 }
 
 /// Writes what was in the pipe, packet by packet where it kept packets apart.

@@ -2,9 +2,11 @@
 
 use crate::arena::Arena;
 use crate::error::Result;
+use crate::rebuild::timer;
 use binfmt::image::Image;
 use binfmt::note::signal::{Action, PendingSignals, SignalHandlers, SignalInfo};
 use binfmt::note::task::Task;
+use binfmt::note::timer::PosixTimer;
 use binfmt::program::Program;
 use binfmt::system_call;
 
@@ -43,7 +45,12 @@ pub fn pending(
     let (pid, tid) = now;
     let leads = saved_pid == saved_tid;
     for note in image.all::<PendingSignals>().filter(|note| note.pid == saved_pid) {
-        for info in &note.signals {
+        let of_timer = |info: &SignalInfo| {
+            let id = timer::timer_id(info);
+            let mut timers = image.all::<PosixTimer>().filter(|timer| timer.pid == saved_pid);
+            timers.any(|timer| id == Some(timer.id) && timer::fires_again(image, timer))
+        };
+        for info in note.signals.iter().filter(|info| !of_timer(info)) {
             let address = arena.put(&encode(info))?;
             let signal = u64::from(info.signal);
             let purpose = format!("signal {signal} that waits for");

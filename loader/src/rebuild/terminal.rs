@@ -1,33 +1,33 @@
 //! Terminals: the loader's own takes the place of the one that was saved.
 
 use crate::error::{Error, Result};
-use crate::rebuild::descriptor::OwnStdio;
+use crate::rebuild::descriptor::{OwnStdio, dup_above};
 use binfmt::image::Image;
 use binfmt::note::terminal::{OpenTerminal, Settings};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::io::IsTerminal;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 /// The descriptor that stands for a terminal whose lowest number was `number`: for 0, 1 and 2 the loader's own of that
 /// number, whatever it is; for others (a shell keeps its terminal at 255) the loader's terminal, else its descriptor 0.
-pub fn take(note: &OpenTerminal, number: u32, own: &OwnStdio) -> Result<OwnedFd> {
-    if number < 3 {
-        return own.get(number);
-    }
+pub fn take(note: &OpenTerminal, number: u32, own: &OwnStdio, above: RawFd) -> Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let path = if note.controlling { "/dev/tty" } else { note.path.as_path().to_str().unwrap_or("/dev/tty") };
-    if let Ok(fd) = open(path, flags, Mode::empty()) {
+    let path = if note.controlling { Path::new("/dev/tty") } else { note.path.as_path() };
+    if number >= 3
+        && let Ok(fd) = open(path, flags, Mode::empty())
+    {
         return Ok(fd);
     }
-    let terminal = own.0.iter().flatten().position(IsTerminal::is_terminal);
-    own.get(terminal.and_then(|index| u32::try_from(index).ok()).unwrap_or(0))
+    let fd = if number < 3 { own.get(number) } else { own.terminal().unwrap_or(own.get(0)) };
+    dup_above(fd.as_raw_fd(), above)
+        .map_err(|error| Error::step(format!("take the place of {}", note.path), error))
 }
 
 /// Gives the loader's terminal, in whose foreground it must be, the settings of the one that was saved: a program that
 /// had it in raw mode still expects that.
 pub fn apply_settings(image: &Image, own: &OwnStdio) -> Result<()> {
-    let Some(terminal) = own.0.iter().flatten().find(|fd| fd.is_terminal()) else { return Ok(()) };
+    let Some(terminal) = own.terminal() else { return Ok(()) };
     let controlling = image.all::<OpenTerminal>().find(|note| note.controlling);
     let Some(note) = controlling else { return Ok(()) };
     let fd = terminal.as_raw_fd().unsigned_abs().into();

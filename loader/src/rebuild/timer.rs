@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::rebuild::prctl;
 use crate::sys;
 use binfmt::image::Image;
+use binfmt::note::signal::{PendingSignals, SignalInfo};
 use binfmt::note::task::Task;
 use binfmt::note::timer::{Countdown, IntervalTimers, PosixTimer};
 use binfmt::program::Program;
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 
 const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
 const SIGEV_THREAD_ID: u32 = 4;
+const TIMER_ABSTIME: u64 = 1;
 
 /// Makes the POSIX timers, unarmed. `tid_now` says which id a saved thread id has now.
 pub fn create(image: &Image, task: &Task, tid_now: impl Fn(u32) -> u32) -> Result<()> {
@@ -80,13 +82,45 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
         }
     }
     for timer in image.all::<PosixTimer>().filter(|timer| timer.pid == task.pid) {
-        if timer.countdown.remaining_ns > 0 {
+        if timer.countdown.remaining_ns == 0 {
+            continue;
+        }
+        let id = timer.id.into();
+        let purpose = format!("POSIX timer {}", timer.id);
+        if fires_again(image, timer) {
+            let address = arena.put(&words(&last_expiry(timer), 1))?;
+            program.must(system_call!(SYS_timer_settime), &[id, TIMER_ABSTIME, address, 0], purpose);
+        } else {
             let address = arena.put(&words(&timer.countdown, 1))?;
-            let purpose = format!("POSIX timer {}", timer.id);
-            program.must(system_call!(SYS_timer_settime), &[timer.id.into(), 0, address, 0], purpose);
+            program.must(system_call!(SYS_timer_settime), &[id, 0, address, 0], purpose);
         }
     }
     Ok(())
+}
+
+/// Whether a signal of this periodic timer waits. It does not come back as a copy in the queue, beside which the timer
+/// would soon put another one: the timer is armed with the expiry that has passed and sends it anew, so that there is one
+/// signal that counts overruns from there. How many had gathered while it waited cannot be read from outside.
+pub fn fires_again(image: &Image, timer: &PosixTimer) -> bool {
+    let queues = image.all::<PendingSignals>().filter(|queue| queue.pid == timer.pid);
+    timer.countdown.interval_ns > 0
+        && queues.flat_map(|queue| &queue.signals).any(|info| timer_id(info) == Some(timer.id))
+}
+
+/// Which POSIX timer sent a signal.
+pub fn timer_id(info: &SignalInfo) -> Option<u32> {
+    let id = info.fields.0.get(..4)?.try_into().ok()?;
+    (info.code == libc::SI_TIMER).then(|| u32::from_le_bytes(id))
+}
+
+/// The timer's last expiry, on its clock: the next one less an interval.
+fn last_expiry(timer: &PosixTimer) -> Countdown {
+    let clock = nix::time::ClockId::from_raw(timer.clock);
+    let now = nix::time::clock_gettime(clock).map(std::time::Duration::from).unwrap_or_default();
+    let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    let next = now_ns.saturating_add(timer.countdown.remaining_ns);
+    let last = next.saturating_sub(timer.countdown.interval_ns).min(now_ns);
+    Countdown { remaining_ns: last, interval_ns: timer.countdown.interval_ns }
 }
 
 /// Interval and value, each in seconds and the rest in units of `unit_ns`; never zero, which would disarm.
