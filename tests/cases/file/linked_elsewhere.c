@@ -1,4 +1,6 @@
 //# expect: resumes
+//# may-differ: fd/3/link it is opened by the name that it still has
+//# may-differ: fd/3/ino only its normalized form, which depends on that name
 //# show: file presence=linked_elsewhere
 /* A file whose name is gone while another link to it exists: the same inode must come back, not a copy. */
 #include "../guest.h"
