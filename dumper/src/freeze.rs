@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::procdir::ProcDir;
-use crate::sys::{self, Take, WaitEvent};
+use crate::sys::{self, Block, Take, WaitEvent};
 use binfmt::address::{Pid, Tid};
 use binfmt::note::thread::Registers;
 use binfmt::restart::{self, Signals};
@@ -102,12 +102,15 @@ impl Running {
 
 /// The next event of `tid`, looked at and not taken; `WaitEvent::None` if none comes until `deadline`.
 ///
-/// A plain blocking wait would not do: the end of a leader is not told before all its threads were waited for, and it is
+/// For a leader a plain blocking wait would not do: its end is not told before all its threads were waited for, and it is
 /// us, their tracer, who would have to.
 fn next_event(pid: Pid, tid: Tid, deadline: Option<Instant>) -> Result<WaitEvent, Errno> {
     const PATIENCE: Duration = Duration::from_millis(50);
+    if deadline.is_none() && tid != pid.leader() {
+        return sys::wait(tid, Take::Peek, Block::Yes);
+    }
     loop {
-        let event = sys::wait(tid, Take::Peek)?;
+        let event = sys::wait(tid, Take::Peek, Block::No)?;
         if event != WaitEvent::None {
             return Ok(event);
         }
@@ -276,7 +279,7 @@ impl Frozen {
                     Waited::Died if tid == pid.leader() => return Err(Error::Died { pid }),
                     Waited::Died => {
                         // Its end is ours to take: we are its tracer.
-                        let _ = sys::wait(tid, Take::Consume);
+                        let _ = sys::wait(tid, Take::Consume, Block::No);
                     }
                 }
             }

@@ -99,12 +99,14 @@ pub fn ask(
 
     thread.divert(place.address + ENTRY).map_err(|error| failed("entering the stub", error))?;
     let step = |thread: &Stopped, what: &str| match thread.run_to_syscall() {
-        Ok(Moved::AtSyscall) => thread.read_registers().map_err(|error| failed(what, error)),
+        Ok(Moved::AtSyscall) => Ok(()),
         Ok(Moved::Died) => Err(Error::Died { pid }),
         Err(error) => Err(failed(what, error)),
     };
+    let registers = |thread: &Stopped| thread.read_registers().map_err(|error| failed("asking", error));
     step(thread, "mapping scratch memory")?;
-    let mapped = step(thread, "mapping scratch memory")?;
+    step(thread, "mapping scratch memory")?;
+    let mapped = registers(thread)?;
     let scratch = mapped.rax;
     if scratch.cast_signed() < 0 {
         thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
@@ -120,11 +122,12 @@ pub fn ask(
         .and_then(|()| memory.write(scratch, kind))
         .map_err(|error| failed("writing the questions", error))?;
 
-    let unmap = place.address + stub.unmapped_offset;
-    loop {
-        if step(thread, "asking")?.rip == unmap {
-            break;
-        }
+    // Every call stops twice; then comes the entry to munmap.
+    for _ in 0..program.ops().len() * 2 + 1 {
+        step(thread, "asking")?;
+    }
+    if registers(thread)?.rip != place.address + stub.unmapped_offset {
+        return Err(Error::question(pid, format!("asking thread {tid}"), "it is not where it should be"));
     }
     let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
     memory.read(scratch, &mut ran).map_err(|error| failed("reading the answers", error))?;

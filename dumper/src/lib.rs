@@ -181,6 +181,10 @@ fn refuse(pid: Pid) -> Result<(), Error> {
     }
     if parse::decimal(&status, "Kthread") == Some(1) || parse::value(&status, "VmSize").is_none() {
         return match parse::value(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+            true if proc.threads().is_ok_and(|threads| threads.len() > 1) => refused(
+                "its main thread has ended while others run",
+                "such a process cannot be saved".to_owned(),
+            ),
             true => refused("it has ended already", "its parent has yet to wait for it".to_owned()),
             false => {
                 refused("it is a thread of the kernel", "it has no memory of its own to save".to_owned())

@@ -191,9 +191,21 @@ pub(crate) enum Take {
     Consume,
 }
 
-/// What has become of `tid`, without waiting for it.
-pub(crate) fn wait(tid: Tid, take: Take) -> Result<WaitEvent> {
-    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::__WALL;
+/// Whether to wait for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Wait until there is one.
+    Yes,
+    /// Return at once.
+    No,
+}
+
+/// What has become of `tid`.
+pub(crate) fn wait(tid: Tid, take: Take, block: Block) -> Result<WaitEvent> {
+    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::__WALL;
+    if block == Block::No {
+        flags |= libc::WNOHANG;
+    }
     if take == Take::Peek {
         flags |= libc::WNOWAIT;
     }

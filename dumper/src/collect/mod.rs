@@ -38,6 +38,7 @@ use mapping::smaps::Area;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
+use thread::Mitigations;
 
 /// Where the bytes of a segment come from.
 #[derive(Clone, Debug)]
@@ -161,23 +162,23 @@ struct ProcessAsked {
 }
 
 impl Asked {
-    fn of_thread(questions: &mut Questions) -> Asked {
+    fn of_thread(questions: &mut Questions, mitigations: &Mitigations, status: &str) -> Asked {
         Asked {
-            thread: thread::Asked::put(questions),
+            thread: thread::Asked::put(questions, mitigations, status),
             schedule: schedule::Asked::put(questions),
             credential: credential::Asked::put(questions),
             process: None,
         }
     }
 
-    fn of_leader(questions: &mut Questions, timers: &str) -> Asked {
+    fn of_leader(questions: &mut Questions, mitigations: &Mitigations, status: &str, timers: &str) -> Asked {
         let process = ProcessAsked {
             task: task::Asked::put(questions),
             signal: signal::Asked::put(questions),
             timer: timer::Asked::put(questions, timers),
             mapping: mapping::Asked::put(questions),
         };
-        Asked { process: Some(process), ..Asked::of_thread(questions) }
+        Asked { process: Some(process), ..Asked::of_thread(questions, mitigations, status) }
     }
 }
 
@@ -251,13 +252,14 @@ fn ask(
         }
     };
     let timers = proc.text("timers").unwrap_or_default();
+    let mitigations = Mitigations::probe();
     let all: Vec<(Asked, Questions)> = facts
         .iter()
         .map(|thread| {
             let mut questions = Questions::new();
             let asked = match thread.tid == pid.leader() {
-                true => Asked::of_leader(&mut questions, &timers),
-                false => Asked::of_thread(&mut questions),
+                true => Asked::of_leader(&mut questions, &mitigations, &thread.status, &timers),
+                false => Asked::of_thread(&mut questions, &mitigations, &thread.status),
             };
             (asked, questions)
         })

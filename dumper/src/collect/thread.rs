@@ -4,7 +4,7 @@ use super::{Collected, Subject, ThreadFacts};
 use crate::error::Error;
 use crate::freeze::Stopped;
 use crate::hatch::{self, Answers, Arg, Question, Questions};
-use crate::sys;
+use crate::{parse, sys};
 use binfmt::address::Tid;
 use binfmt::core_note;
 use binfmt::note::task::{Mode, Task};
@@ -26,6 +26,44 @@ const SPECULATION_KINDS: u64 = 3;
 const SPECULATION_SETTABLE: u64 = 1;
 const SPECULATION_ENABLED: u64 = 2;
 
+/// What the kernel lets threads decide of its mitigations.
+#[derive(Debug)]
+pub struct Mitigations {
+    flushes_l1d_on_demand: bool,
+}
+
+impl Mitigations {
+    /// Finds out.
+    pub fn probe() -> Mitigations {
+        let line = std::fs::read_to_string("/proc/cmdline");
+        Mitigations { flushes_l1d_on_demand: line.is_ok_and(|line| line.contains("l1d_flush=on")) }
+    }
+}
+
+/// Whether a thread may have changed a kind of speculation: `/proc/PID/status` says so for the first two, and for the third
+/// the kernel's command line (Documentation/userspace-api/spec_ctrl.rst). Every question costs a thousand threads 30 ms.
+fn may_be_controlled(kind: u64, mitigations: &Mitigations, status: &str) -> bool {
+    let line = |key| parse::value(status, key).unwrap_or_default();
+    let changed = |line: &str| {
+        let unchanged = [
+            "",
+            "not affected",
+            "not vulnerable",
+            "vulnerable",
+            "unknown",
+            "thread vulnerable",
+            "globally mitigated",
+        ];
+        let fixed = line.starts_with("always") || line.starts_with("conditional enabled");
+        !unchanged.contains(&line) && !fixed
+    };
+    match kind {
+        0 => changed(line("Speculation_Store_Bypass")),
+        1 => changed(line("SpeculationIndirectBranch")),
+        _ => mitigations.flushes_l1d_on_demand,
+    }
+}
+
 /// What a thread is asked.
 #[derive(Debug)]
 pub struct Asked {
@@ -35,12 +73,12 @@ pub struct Asked {
     timestamp_counter: Question,
     machine_checks: Question,
     io_flusher: Question,
-    speculation: Vec<Question>,
+    speculation: Vec<(u64, Question)>,
 }
 
 impl Asked {
     /// Puts the questions.
-    pub fn put(questions: &mut Questions) -> Asked {
+    pub fn put(questions: &mut Questions, mitigations: &Mitigations, status: &str) -> Asked {
         let speculation = |questions: &mut Questions, kind| {
             let option = u64::from(libc::PR_GET_SPECULATION_CTRL.cast_unsigned());
             let args = [Arg::Value(option), Arg::Value(kind)];
@@ -58,7 +96,10 @@ impl Asked {
             timestamp_counter: questions.prctl_into(libc::PR_GET_TSC, 4, "the timestamp counter"),
             machine_checks: questions.prctl(libc::PR_MCE_KILL_GET, "machine checks"),
             io_flusher: questions.prctl(PR_GET_IO_FLUSHER, "whether it is an I/O flusher"),
-            speculation: (0..SPECULATION_KINDS).map(|kind| speculation(questions, kind)).collect(),
+            speculation: (0..SPECULATION_KINDS)
+                .filter(|kind| may_be_controlled(*kind, mitigations, status))
+                .map(|kind| (kind, speculation(questions, kind)))
+                .collect(),
         }
     }
 
@@ -77,11 +118,11 @@ impl Asked {
         if answers.result_or_zero(self.io_flusher) != 0 {
             add(PR_SET_IO_FLUSHER, 1);
         }
-        for (kind, question) in self.speculation.iter().enumerate() {
+        for (kind, question) in &self.speculation {
             let state = answers.result_or_zero(*question);
             let control = state & !SPECULATION_SETTABLE;
             if state & SPECULATION_SETTABLE != 0 && control != SPECULATION_ENABLED && control != 0 {
-                add(libc::PR_SET_SPECULATION_CTRL, (kind as u64) << 32 | control);
+                add(libc::PR_SET_SPECULATION_CTRL, kind << 32 | control);
             }
         }
         modes
