@@ -253,7 +253,10 @@ fn what(open: &Open) -> String {
     let label = binfmt::wire::Text::from(open.place.label.as_slice()).to_string();
     match label.strip_prefix("anon_inode:") {
         Some(kind) => {
-            let kind = kind.trim_matches(['[', ']']);
+            let kind = match kind.trim_matches(['[', ']']) {
+                "eventpoll" => "epoll",
+                kind => kind,
+            };
             let article = if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
             format!("{article} {kind} instance")
         }

@@ -59,6 +59,9 @@ pub fn collect(
     let mut mappings = Vec::new();
     for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
         refuse(area, out);
+        if is_kernel_object(area) {
+            continue;
+        }
         let backing = backing(area);
         let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
         if matches!(backing, Backing::Anonymous | Backing::Object) {
@@ -112,6 +115,12 @@ fn backing(area: &Area) -> Backing {
     }
 }
 
+/// Whether it shows something of the kernel's that has no place in a filesystem: an asynchronous I/O ring, a socket, ...
+fn is_kernel_object(area: &Area) -> bool {
+    let path = area.path.as_slice();
+    path.starts_with(b"/[aio]") || !(path.is_empty() || path.starts_with(b"/") || path.starts_with(b"["))
+}
+
 /// Names a mapping that an image cannot hold.
 fn refuse(area: &Area, out: &mut Collected) {
     let mut name = |what: &str, advice: &str| {
@@ -121,6 +130,11 @@ fn refuse(area: &Area, out: &mut Collected) {
     let ours = !matches!(backing(area), Backing::Anonymous | Backing::Object);
     if !ours && (area.has("io") || area.has("pf")) {
         name("shows the memory of a device", "close the device");
+    }
+    if is_kernel_object(area) {
+        let path = binfmt::wire::Text::from(area.path.as_slice());
+        name(&format!("shows {path}, which cannot be saved"), "end the I/O that it is for");
+        return;
     }
     if ["um", "uw", "ui"].iter().any(|flag| area.has(flag)) {
         name("is served by userfaultfd", "wait until the program has unregistered it");
