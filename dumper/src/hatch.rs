@@ -24,7 +24,7 @@ use crate::procdir::ProcDir;
 use binfmt::address::{PAGE_BYTES, Pid};
 use binfmt::note::thread::Registers;
 use binfmt::program::stub::{ENTRY, Stub};
-use binfmt::program::{Op, SystemCall};
+use binfmt::program::{Op, Program, SystemCall};
 use binfmt::restart::{self, Signals};
 use binfmt::system_call;
 use nix::errno::Errno;
@@ -76,7 +76,8 @@ fn future_locks(pid: Pid, untouched_page: u64) -> u32 {
     (libc::MCL_FUTURE | on_fault).cast_unsigned()
 }
 
-/// Runs `questions` in `thread` and returns what came out.
+/// Runs `questions` in `thread` and returns what came out. If this fails midway, the thread is let go where it is, and
+/// finds its own way back.
 pub fn ask(
     pid: Pid,
     thread: &mut Stopped,
@@ -85,59 +86,97 @@ pub fn ask(
     signals: Signals,
     questions: &Questions,
 ) -> Result<Answers, Error> {
-    let tid = thread.tid();
-    let failed = |what: &str, error: Errno| match error {
-        Errno::ESRCH => Error::Died { pid },
-        error => Error::question(pid, format!("{what} in thread {tid}"), error),
-    };
-    let stub = Stub::get();
-    let scratch_len_bytes = scratch_len_bytes(questions);
     let locked_before_kb = if questions.asks_about_locks() { locked_kb(pid) } else { 0 };
-    let alone = restart::in_place(&outside_rseq(thread, memory), signals);
-    let filled = stub.filled(scratch_len_bytes, thread.signal_mask(), &alone);
-    memory.write(place.address, &filled).map_err(|error| failed("writing the stub", error))?;
-
-    thread.divert(place.address + ENTRY).map_err(|error| failed("entering the stub", error))?;
-    let step = |thread: &Stopped, what: &str| match thread.run_to_syscall() {
-        Ok(Moved::AtSyscall) => Ok(()),
-        Ok(Moved::Died) => Err(Error::Died { pid }),
-        Err(error) => Err(failed(what, error)),
-    };
-    let registers = |thread: &Stopped| thread.read_registers().map_err(|error| failed("asking", error));
-    step(thread, "mapping scratch memory")?;
-    step(thread, "mapping scratch memory")?;
-    let mapped = registers(thread)?;
-    let scratch = mapped.rax;
-    if scratch.cast_signed() < 0 {
-        thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
-        let error = Errno::from_raw(i32::try_from(-scratch.cast_signed()).unwrap_or(0));
-        return Err(failed(&format!("mmap of {scratch_len_bytes} bytes of scratch memory"), error));
-    }
+    let mut visit = Visit { pid, thread, memory, place, signals };
+    let len_bytes = scratch_len_bytes(questions);
+    let scratch = visit.enter(len_bytes)?;
     let program = questions.program(scratch);
-    let bytes = program.encode(0);
-    let (kind, rest) = bytes.split_at(KIND_BYTES.min(bytes.len()));
-    // Operations after the first, then the rest of the first, then its kind: until that word stands, there is no program.
-    memory
-        .write(scratch + KIND_BYTES as u64, rest)
-        .and_then(|()| memory.write(scratch, kind))
-        .map_err(|error| failed("writing the questions", error))?;
-
-    // Every call stops twice; then comes the entry to munmap.
-    for _ in 0..program.ops().len() * 2 + 1 {
-        step(thread, "asking")?;
-    }
-    if registers(thread)?.rip != place.address + stub.unmapped_offset {
-        return Err(Error::question(pid, format!("asking thread {tid}"), "it is not where it should be"));
-    }
+    visit.run(scratch, &program)?;
     let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
-    memory.read(scratch, &mut ran).map_err(|error| failed("reading the answers", error))?;
+    memory.read(scratch, &mut ran).map_err(|error| visit.failed("reading the answers", error))?;
     let future_locks = match questions.asks_about_locks() && locked_kb(pid) > locked_before_kb {
-        true => future_locks(pid, scratch + scratch_len_bytes - PAGE_BYTES),
+        true => future_locks(pid, scratch + len_bytes - PAGE_BYTES),
         false => 0,
     };
-    step(thread, "unmapping scratch memory")?;
-    thread.put_back(signals).map_err(|error| failed("leaving the stub", error))?;
+    visit.step("unmapping scratch memory")?;
+    visit.leave()?;
     Ok(questions.answers(program, ran, future_locks))
+}
+
+/// A thread on its way through the stub.
+struct Visit<'a> {
+    pid: Pid,
+    thread: &'a mut Stopped,
+    memory: &'a TaskMemory,
+    place: Place,
+    signals: Signals,
+}
+
+impl Visit<'_> {
+    /// Sends the thread into the stub, up to the exit of its mmap. Returns the address of the scratch memory.
+    fn enter(&mut self, scratch_len_bytes: u64) -> Result<u64, Error> {
+        let alone = restart::in_place(&outside_rseq(self.thread, self.memory), self.signals);
+        let filled = Stub::get().filled(scratch_len_bytes, self.thread.signal_mask(), &alone);
+        let written = self.memory.write(self.place.address, &filled);
+        written.map_err(|error| self.failed("writing the stub", error))?;
+        let diverted = self.thread.divert(self.place.address + ENTRY);
+        diverted.map_err(|error| self.failed("entering the stub", error))?;
+        self.step("mapping scratch memory")?;
+        self.step("mapping scratch memory")?;
+        let result = self.registers()?.rax;
+        match i32::try_from(result.cast_signed()) {
+            Ok(error @ -4095..=-1) => {
+                self.leave()?;
+                let what = format!("mapping {scratch_len_bytes} bytes of scratch memory");
+                Err(self.failed(&what, Errno::from_raw(-error)))
+            }
+            _ => Ok(result),
+        }
+    }
+
+    /// Lets the stub run `program`, up to the entry of its munmap. Operations after the first are written, then the rest
+    /// of the first, then its kind: until that word stands, there is no program.
+    fn run(&mut self, scratch: u64, program: &Program) -> Result<(), Error> {
+        let bytes = program.encode(0);
+        let (kind, rest) = bytes.split_at(KIND_BYTES.min(bytes.len()));
+        let written = self.memory.write(scratch + KIND_BYTES as u64, rest);
+        let written = written.and_then(|()| self.memory.write(scratch, kind));
+        written.map_err(|error| self.failed("writing the questions", error))?;
+        // Every call stops twice; then comes the entry to munmap.
+        for _ in 0..program.ops().len() * 2 + 1 {
+            self.step("asking")?;
+        }
+        if self.registers()?.rip == self.place.address + Stub::get().unmapped_offset {
+            return Ok(());
+        }
+        let whom = format!("asking thread {}", self.thread.tid());
+        Err(Error::question(self.pid, whom, "it is not where it should be"))
+    }
+
+    /// Puts the thread, which stands at the exit from a call of the stub, back to where it was found.
+    fn leave(&mut self) -> Result<(), Error> {
+        self.thread.put_back(self.signals).map_err(|error| self.failed("leaving the stub", error))
+    }
+
+    /// Lets the thread run to the next entry to or exit from a call.
+    fn step(&self, what: &str) -> Result<(), Error> {
+        match self.thread.run_to_syscall() {
+            Ok(Moved::AtSyscall) => Ok(()),
+            Ok(Moved::Died) => Err(Error::Died { pid: self.pid }),
+            Err(error) => Err(self.failed(what, error)),
+        }
+    }
+
+    fn registers(&self) -> Result<Registers, Error> {
+        self.thread.read_registers().map_err(|error| self.failed("reading registers", error))
+    }
+
+    fn failed(&self, what: &str, error: Errno) -> Error {
+        match error {
+            Errno::ESRCH => Error::Died { pid: self.pid },
+            error => Error::question(self.pid, format!("{what} in thread {}", self.thread.tid()), error),
+        }
+    }
 }
 
 /// The registers of `thread`, moved to the abort handler if it stands inside a restartable sequence: an interrupted
