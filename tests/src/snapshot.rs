@@ -300,12 +300,19 @@ mod tests {
     #[test]
     fn a_process_is_like_itself() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let (one, two) = (take(child.id()), take(child.id()));
+        // Until it has executed its program and sleeps.
+        let mut alike = (take(child.id()), take(child.id()));
+        for _ in 0..1000 {
+            if matches!(&alike, (Ok(one), Ok(two)) if one == two && one["task/0/stat/comm"] == "sleep") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            alike = (take(child.id()), take(child.id()));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        let one = one.unwrap();
-        assert_eq!(one, two.unwrap());
+        let one = alike.0.unwrap();
+        assert_eq!(one, alike.1.unwrap());
         assert_eq!(one["task/0/stat/comm"], "sleep");
         assert_eq!(one["task/0/status/Tgid"], "self");
         assert!(one.keys().any(|key| key.starts_with("smaps/") && key.ends_with("/VmFlags")));
