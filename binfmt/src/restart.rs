@@ -8,7 +8,8 @@
 //!   back to the caller's memory (select, ppoll);
 //! * calls with a restart block (-516): relative sleeps, poll, futex with a timeout. The block holds the deadline, dies
 //!   with the task, and cannot be read. Where what remained stands in the very argument (`nanosleep(&t, &t)`, so
-//!   glibc's `sleep`), the call starts again with it. Everywhere else it returns EINTR, which the man page of each
+//!   glibc's `sleep`), and where nothing can run out (`poll` without a timeout, `futex` until a time that its argument
+//!   names, so glibc's timed locks), the call starts again. Everywhere else it returns EINTR, which the man page of each
 //!   allows, with what remained in `rem` if there is one: a sleep never silently starts anew in full;
 //! * calls that any stop ends with EINTR (signal(7), last list). Without a timeout they start again; with one they return
 //!   EINTR, again so that no timeout starts anew. If a signal waits, EINTR is its doing and stays.
@@ -48,7 +49,7 @@ pub fn in_place(at_stop: &Registers, signals: Signals) -> Registers {
 pub fn elsewhere(at_stop: &Registers, signals: Signals) -> Registers {
     match code(at_stop) {
         Some(ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND) => again(at_stop, at_stop.orig_rax),
-        Some(ERESTART_RESTARTBLOCK) if remaining_is_the_argument(at_stop) => again(at_stop, at_stop.orig_rax),
+        Some(ERESTART_RESTARTBLOCK) if arguments_still_hold(at_stop) => again(at_stop, at_stop.orig_rax),
         Some(ERESTART_RESTARTBLOCK) => Registers { rax: EINTR.cast_unsigned(), ..outside(at_stop) },
         Some(EINTR) if signals == Signals::Quiet && waits_for_ever(at_stop) => {
             again(at_stop, at_stop.orig_rax)
@@ -76,21 +77,33 @@ fn outside(at_stop: &Registers) -> Registers {
     Registers { orig_rax: u64::MAX, ..at_stop.clone() }
 }
 
-/// Whether the call sleeps for a relative time and the kernel has written what remains over that very argument.
-fn remaining_is_the_argument(at_stop: &Registers) -> bool {
-    let [nanosleep, clock_nanosleep] = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].map(call);
-    match at_stop.orig_rax {
-        number if number == nanosleep => at_stop.rdi == at_stop.rsi,
-        number if number == clock_nanosleep => at_stop.rdx == at_stop.r10,
+/// Whether a call with a restart block means the same when it is made again: it sleeps for a relative time and the
+/// kernel has written what remains over that very argument, or it waits without a timeout, or until a point in time.
+fn arguments_still_hold(at_stop: &Registers) -> bool {
+    match i64::try_from(at_stop.orig_rax).unwrap_or(-1) {
+        libc::SYS_nanosleep => at_stop.rdi == at_stop.rsi,
+        libc::SYS_clock_nanosleep => at_stop.rdx == at_stop.r10,
+        libc::SYS_poll => is_negative(at_stop.rdx),
+        libc::SYS_futex => futex_command(at_stop.rsi) == Some(libc::FUTEX_WAIT_BITSET),
         _ => false,
     }
 }
 
+/// What a futex call does, without the bits that say on which clock and whether across processes.
+fn futex_command(operation: u64) -> Option<i32> {
+    let operation = i32::try_from(operation & 0xffff_ffff).ok()?;
+    Some(operation & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME))
+}
+
+/// Whether a register holds a negative int.
+fn is_negative(register: u64) -> bool {
+    register & 0xffff_ffff >= 0x8000_0000
+}
+
 /// Whether the call is one that every stop ends with EINTR, and was made without a timeout.
 fn waits_for_ever(at_stop: &Registers) -> bool {
-    let negative = |value: u64| value & 0xffff_ffff >= 0x8000_0000;
     match i64::try_from(at_stop.orig_rax).unwrap_or(-1) {
-        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => negative(at_stop.r10),
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => is_negative(at_stop.r10),
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => at_stop.r10 == 0,
         libc::SYS_rt_sigtimedwait => at_stop.rdx == 0,
         libc::SYS_io_getevents => at_stop.r8 == 0,
@@ -129,8 +142,22 @@ mod tests {
             call(libc::SYS_restart_syscall),
             "its block is alive"
         );
-        let polled = stopped(libc::SYS_poll, -516);
+        let polled = Registers { rdx: 500, ..stopped(libc::SYS_poll, -516) };
         assert_eq!(elsewhere(&polled, Signals::Quiet).rax.cast_signed(), EINTR);
+    }
+
+    #[test]
+    fn what_cannot_run_out_starts_again() {
+        let endless = Registers { rdx: 0xffff_ffff, ..stopped(libc::SYS_poll, -516) };
+        assert_eq!(elsewhere(&endless, Signals::Quiet).rip, 0x1000);
+        let futex = |operation: i32| {
+            let rsi = u64::from(operation.unsigned_abs());
+            elsewhere(&Registers { rsi, ..stopped(libc::SYS_futex, -516) }, Signals::Quiet)
+        };
+        let until = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME;
+        assert_eq!(futex(until).rip, 0x1000, "its time is a point in time");
+        let for_a_while = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        assert_eq!(futex(for_a_while).rax.cast_signed(), EINTR);
     }
 
     #[test]
