@@ -125,6 +125,9 @@ pub fn unexplained(
         .filter(|key| !extra.iter().any(|(pattern, _)| matches(pattern, key)))
         .filter_map(|key| {
             let (was, is) = (before.get(key), after.get(key));
+            if of_missing_thread(key, before) || of_missing_thread(key, after) {
+                return None;
+            }
             let same = was == is;
             let explained = || {
                 let rows = TABLE.iter().filter(|row| row.since <= between && matches(row.key, key));
@@ -133,6 +136,14 @@ pub fn unexplained(
             if same || explained() { None } else { Some(line(key, was, is)) }
         })
         .collect()
+}
+
+/// Whether `key` is a detail of a thread that is not in `snapshot`; that it is not there is told once.
+fn of_missing_thread(key: &str, snapshot: &Snapshot) -> bool {
+    let Some((index, detail)) = key.strip_prefix("task/").and_then(|rest| rest.split_once('/')) else {
+        return false;
+    };
+    detail != "tid" && !snapshot.contains_key(&format!("task/{index}/tid"))
 }
 
 fn line(key: &str, was: Option<&String>, is: Option<&String>) -> String {
@@ -211,6 +222,13 @@ mod tests {
             &[],
         );
         assert_eq!(lines, ["cwd: was `/a`, is `/b`", "x: was `1`, is gone", "y: is new, `2`"]);
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_told_once() {
+        let two = [("task/0/tid", "5"), ("task/1/tid", "6"), ("task/1/stat/nice", "0")];
+        let lines = unexplained(&snapshot(&two), &snapshot(&two[..1]), Dump, &[]);
+        assert_eq!(lines, ["task/1/tid: was `6`, is gone"]);
     }
 
     #[test]

@@ -247,8 +247,11 @@ impl Trial<'_> {
     fn compare(&self, before: &Snapshot, pid: u32, between: Between) -> Outcome<()> {
         let start = Instant::now();
         loop {
-            let after = snapshot::take(pid)?;
-            let lines = unexplained(before, &after, between, &self.spec.may_differ);
+            let lines = match snapshot::take(pid) {
+                Ok(after) => unexplained(before, &after, between, &self.spec.may_differ),
+                // A thread or a descriptor that went while we looked.
+                Err(error) => vec![format!("/proc/{pid}: {error}")],
+            };
             if lines.is_empty() {
                 return Ok(());
             }

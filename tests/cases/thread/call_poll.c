@@ -29,6 +29,7 @@ static void *wait_here(void *argument)
     case 5: result[kind] = syscall(SYS_select, ends[0] + 1, &set, NULL, NULL, &minute_too); break;
     }
     error[kind] = errno;
+    guest_linger();
     return NULL;
 }
 

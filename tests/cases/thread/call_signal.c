@@ -43,6 +43,7 @@ static void *wait_here(void *argument)
     if (kind < 2 && caught != SIGUSR2)
         result[kind] = 1000 + caught;
     pthread_sigmask(SIG_BLOCK, NULL, &after[kind]);
+    guest_linger();
     return NULL;
 }
 

@@ -29,6 +29,7 @@ static void *sleep_here(void *argument)
     }
     error[kind] = errno;
     took[kind] = guest_now_ms() - began;
+    guest_linger();
     return NULL;
 }
 
