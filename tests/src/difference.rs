@@ -246,10 +246,8 @@ mod tests {
             unexplained(&snapshot(&[("smaps/1-2/Anonymous", "100 kB")]), &after, Resume, &[]).len()
         };
         assert_eq!((grown(0), grown(16), grown(17)), (0, 0, 1));
-        let flagged = |bits: u64, between| {
-            let after = snapshot(&[("task/0/stat/flags", &bits.to_string())]);
-            unexplained(&snapshot(&[("task/0/stat/flags", "0")]), &after, between, &[]).len()
-        };
+        let flags = |bits: u64| snapshot(&[("task/0/tid", "1"), ("task/0/stat/flags", &bits.to_string())]);
+        let flagged = |bits: u64, between| unexplained(&flags(0), &flags(bits), between, &[]).len();
         assert_eq!((flagged(0x100, Dump), flagged(0x40_0000, Dump), flagged(0x40_0100, Resume)), (0, 1, 0));
         assert_eq!(flagged(0x40, Resume), 1, "PF_FORKNOEXEC is never explained");
     }

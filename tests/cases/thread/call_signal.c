@@ -1,4 +1,5 @@
 //# expect: resumes
+//# may-differ: task/4/status/SigBlk every stop ends sigtimedwait with a timeout, and its signal is blocked again
 //# flavours: alone running killed again exec
 /* Calls that wait for a signal: sigsuspend with another mask (which it puts back), pause, sigtimedwait without a time, and
  * with one. */
