@@ -61,14 +61,22 @@ pub fn collect(
     Ok(())
 }
 
+/// Says which file a mapping is of, with its build id: programs and libraries are told apart by what they are.
+pub fn identify_mapped(place: &Place, naming: Naming, out: &mut Collected) -> FileIdentity {
+    let mut identity = identify(place, naming, out);
+    if identity.presence == Presence::Linked && place.metadata.is_file() {
+        identity.build_id = build_id(identity.path.as_path()).unwrap_or_default().into();
+    }
+    identity
+}
+
 /// Says which file it is. A name that leads elsewhere is looked for, and refused if it is not found.
+///
+/// The file is not opened: that would break a lease which the frozen task has on it, and wait for the task to give it up.
 pub fn identify(place: &Place, naming: Naming, out: &mut Collected) -> FileIdentity {
     let metadata = &place.metadata;
     let (path, presence) = presence(&place.label, metadata, naming);
     let mut identity = FileIdentity { path: path.as_path().into(), presence, ..from_metadata(metadata) };
-    if presence == Presence::Linked && metadata.is_file() {
-        identity.build_id = build_id(&path).unwrap_or_default().into();
-    }
     if presence == Presence::LinkedElsewhere {
         match find_link(&path, metadata) {
             Some(other) => identity.other_link = other.as_path().into(),

@@ -71,7 +71,7 @@ pub fn collect(
     }
     let executable = file::Place::magic_link(subject.proc.path("exe"))
         .map_err(|error| failed("reading which program it runs", error))?;
-    let mut executable_file = file::identify(&executable, file::Naming::Ordinary, out);
+    let mut executable_file = file::identify_mapped(&executable, file::Naming::Ordinary, out);
     file::carry(subject, &executable, &mut executable_file, out)?;
     objects.into_notes().into_iter().for_each(|note| out.note(note));
     out.note(Memory {

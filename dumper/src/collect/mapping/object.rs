@@ -82,7 +82,7 @@ impl Objects {
         out: &mut Collected,
     ) -> Result<MappedObject, Error> {
         if kind == ObjectKind::File {
-            let mut identity = file::identify(place, Naming::Ordinary, out);
+            let mut identity = file::identify_mapped(place, Naming::Ordinary, out);
             if identity.file_type != FileType::Regular {
                 out.unsupported(
                     format!(
