@@ -45,10 +45,10 @@ fn build(image: OwnedFd, page: OwnedFd, report: &OwnedFd, place: Place) -> Resul
     limit::raise_descriptors();
     let own_credentials = credential::own();
 
-    let objects = Objects::make(&image)?;
+    let objects = Objects::make(&image, memory)?;
     mapping::rebuild(&image, memory, &objects, place.hole, &parked)?;
     let executable = task::open_executable(memory, &objects, can_set_executable(&own_credentials))?;
-    let executable = rebuild_descriptors(&image, objects, executable, report, place.foreground)?;
+    let executable = rebuild_descriptors(&image, objects, executable, report, &place)?;
     lock::rebuild(&image)?;
     task::rebuild(root, memory)?;
     give_new_tid(&image, root, place.identity)?;
@@ -79,12 +79,14 @@ fn rebuild_descriptors(
     objects: Objects,
     executable: Option<OwnedFd>,
     report: &OwnedFd,
-    foreground: bool,
+    place: &Place,
 ) -> Result<Option<OwnedFd>> {
     let above = report.as_raw_fd().max(image.file.as_raw_fd());
     let own = OwnStdio::keep(above)?;
+    let root = plan::root_task(image)?;
     let opened = descriptor::open_all(image, &objects, &own, above)?;
-    if foreground {
+    descriptor::set_owners(image, &opened, |id| current_tid(root, place.identity, id))?;
+    if place.foreground {
         terminal::apply_settings(image, &own)?;
     }
     objects.seal(image)?;

@@ -10,6 +10,8 @@ use binfmt::system_call;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// SECBIT_NO_SETUID_FIXUP: ids change without touching capabilities; and SECBIT_KEEP_CAPS is not needed then.
 const NO_SETUID_FIXUP: u64 = 1 << 2;
+/// SECBIT_KEEP_CAPS
+const KEEP_CAPS: u32 = 1 << 4;
 /// Number of capabilities that the format has bits for.
 const CAPABILITIES: u64 = 64;
 
@@ -50,9 +52,14 @@ pub fn program(
         // Inheritable first while the effective set still permits it, secure bits next, the final sets last.
         let effective = own.permitted & (wanted.permitted | 1 << 8);
         set_capabilities((effective, own.permitted, wanted.inheritable), &who, arena, program)?;
-        if own.secure_bits != wanted.secure_bits || ids_differ {
+        let guarded = |bits: u32| bits & !KEEP_CAPS;
+        if guarded(own.secure_bits) != guarded(wanted.secure_bits) || ids_differ {
             let bits = [option(libc::PR_SET_SECUREBITS), wanted.secure_bits.into()];
             program.must(system_call!(SYS_prctl), &bits, format!("secure bits of {who}"));
+        } else if own.secure_bits != wanted.secure_bits {
+            // The one bit that anybody may set.
+            let keep = [option(libc::PR_SET_KEEPCAPS), u64::from(wanted.secure_bits & KEEP_CAPS != 0)];
+            program.must(system_call!(SYS_prctl), &keep, format!("PR_SET_KEEPCAPS of {who}"));
         }
         set_capabilities((wanted.effective, wanted.permitted, wanted.inheritable), &who, arena, program)?;
         for capability in (0..CAPABILITIES).filter(|bit| wanted.ambient >> bit & 1 == 1) {

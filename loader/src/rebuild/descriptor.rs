@@ -132,7 +132,6 @@ pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) 
             *fd = moved;
         }
     }
-    set_owners(image, &opened)?;
     Ok(opened)
 }
 
@@ -142,18 +141,22 @@ fn first_number(image: &Image, description: u32) -> u32 {
     entries.filter(|entry| entry.description == description).map(|entry| entry.number).min().unwrap_or(0)
 }
 
-/// Who gets SIGIO from a description, and as which signal.
-fn set_owners(image: &Image, opened: &Opened) -> Result<()> {
+/// Who gets SIGIO from a description, and as which signal. `now` says which id a saved one has. One that has ended, or
+/// a group that is not here, can get nothing and is left out.
+pub fn set_owners(image: &Image, opened: &Opened, now: impl Fn(u32) -> u32) -> Result<()> {
     const F_SETSIG: u64 = 10;
     const F_SETOWN_EX: u64 = 15;
     for description in image.all::<Description>().filter(|description| description.owner != 0) {
         let Some(fd) = opened.get(&description.id) else { continue };
         let number: u64 = fd.as_raw_fd().unsigned_abs().into();
         // struct f_owner_ex is two 32-bit words, the type and the id.
-        let owner = [description.owner_type, description.owner];
+        let owner = [description.owner_type, now(description.owner)];
         let failed = |error| Error::step(format!("set the owner of {}", description.label), error);
-        crate::sys::call(libc::SYS_fcntl, [number, F_SETOWN_EX, owner.as_ptr().addr() as u64, 0, 0, 0])
-            .map_err(failed)?;
+        match crate::sys::call(libc::SYS_fcntl, [number, F_SETOWN_EX, owner.as_ptr().addr() as u64, 0, 0, 0])
+        {
+            Ok(_) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(failed(error)),
+        }
         if description.owner_signal != 0 {
             crate::sys::call(libc::SYS_fcntl, [number, F_SETSIG, description.owner_signal.into(), 0, 0, 0])
                 .map_err(failed)?;

@@ -68,14 +68,19 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
 
 /// Looks whether the file at the path is the one that was saved.
 pub fn look(identity: &FileIdentity, access: Access) -> Found {
-    match fs::metadata(identity.path.as_path()) {
+    let path = identity.path.as_path();
+    let found = match identity.file_type {
+        FileType::SymbolicLink => fs::symlink_metadata(path),
+        _ => fs::metadata(path),
+    };
+    match found {
         Ok(now) => compare(identity, access, &now),
         Err(error) => Found::Missing(Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOENT))),
     }
 }
 
 fn compare(identity: &FileIdentity, access: Access, now: &fs::Metadata) -> Found {
-    if file_type(now) != identity.file_type && identity.file_type != FileType::SymbolicLink {
+    if file_type(now) != identity.file_type {
         return Found::Changed("it is another type of file".to_owned());
     }
     let devices = [FileType::CharacterDevice, FileType::BlockDevice];
@@ -153,7 +158,11 @@ const OPEN_FLAGS: i32 = libc::O_ACCMODE
 
 /// Opens the file of a description and sets its offset.
 pub fn reopen(objects: &Objects, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
-    let flags = description.flags.cast_signed() & OPEN_FLAGS;
+    let mut flags = description.flags.cast_signed() & OPEN_FLAGS;
+    if open_file.file.file_type != FileType::Directory {
+        // A part of O_TMPFILE.
+        flags &= !libc::O_DIRECTORY;
+    }
     let fd = open_identity(objects, &open_file.file, flags)?;
     let seekable =
         matches!(open_file.file.file_type, FileType::Regular | FileType::Directory | FileType::BlockDevice);
@@ -171,15 +180,24 @@ pub fn open_identity(objects: &Objects, identity: &FileIdentity, flags: i32) -> 
     let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
     match identity.presence {
         Presence::Linked => open(identity.path.as_path(), flags, Mode::empty()).map_err(failed),
-        Presence::LinkedElsewhere => {
-            open(identity.other_link.as_path(), flags, Mode::empty()).map_err(failed)
-        }
+        Presence::LinkedElsewhere => open_elsewhere(identity, flags).map_err(failed),
         Presence::Deleted | Presence::Unnamed => {
             let made = objects.deleted(identity.device, identity.inode);
             let made = made.ok_or(Error::Internal("a file without a name was not made"))?;
             open(super::fd_path(made).as_str(), flags - OFlag::O_NOFOLLOW, Mode::empty()).map_err(failed)
         }
     }
+}
+
+/// Opens a file by another link, under its old name if that is free, so that `/proc/PID/fd` shows what it did.
+fn open_elsewhere(identity: &FileIdentity, flags: OFlag) -> nix::Result<OwnedFd> {
+    let (path, other) = (identity.path.as_path(), identity.other_link.as_path());
+    if nix::unistd::linkat(AT_FDCWD, other, AT_FDCWD, path, AtFlags::empty()).is_err() {
+        return open(other, flags, Mode::empty());
+    }
+    let fd = open(path, flags, Mode::empty());
+    nix::unistd::unlink(path)?;
+    fd
 }
 
 /// Every file of the image that has no name any more.

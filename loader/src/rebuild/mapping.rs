@@ -59,10 +59,10 @@ pub struct Objects {
 
 impl Objects {
     /// Makes them, with their contents.
-    pub fn make(image: &Image) -> Result<Objects> {
+    pub fn make(image: &Image, memory: &Memory) -> Result<Objects> {
         let mut objects = Objects::default();
         for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::Memfd) {
-            objects.memfds.insert(object.id, make_memfd(image, object)?);
+            objects.memfds.insert(object.id, make_memfd(image, memory, object)?);
         }
         for identity in file::without_name(image) {
             if let Entry::Vacant(place) = objects.deleted.entry((identity.device, identity.inode)) {
@@ -96,7 +96,7 @@ impl Objects {
     }
 }
 
-fn make_memfd(image: &Image, object: &MappedObject) -> Result<OwnedFd> {
+fn make_memfd(image: &Image, memory: &Memory, object: &MappedObject) -> Result<OwnedFd> {
     let name = object.file.path.to_string();
     let failed = |error| Error::step(format!("make the memfd {name}"), error);
     let label = object.file.path.0.strip_prefix(b"/memfd:").unwrap_or(&object.file.path.0);
@@ -107,10 +107,37 @@ fn make_memfd(image: &Image, object: &MappedObject) -> Result<OwnedFd> {
     }
     let fd = memfd_create(label.as_c_str(), flags).map_err(failed)?;
     let content = if object.file.content == 0 { object.id } else { object.file.content };
-    fill_object(image, content, &fd, object.file.size_bytes, &name)?;
+    if object.huge_page_bytes > 0 {
+        fill_huge(image, memory, object, content, &fd)?;
+    } else {
+        fill_object(image, content, &fd, object.file.size_bytes, &name)?;
+    }
     let mode = nix::sys::stat::Mode::from_bits_truncate(object.file.mode);
     nix::sys::stat::fchmod(&fd, mode).map_err(failed)?;
     Ok(fd)
+}
+
+/// Huge pages cannot be written with write(2), only through a mapping.
+fn fill_huge(
+    image: &Image,
+    memory: &Memory,
+    object: &MappedObject,
+    content: u32,
+    fd: &OwnedFd,
+) -> Result<()> {
+    let failed = |error| Error::step(format!("fill {}", object.file.path), error);
+    let size = object.file.size_bytes;
+    let len = i64::try_from(size).map_err(|_| failed(nix::errno::Errno::EFBIG))?;
+    nix::unistd::ftruncate(fd.as_fd(), len).map_err(failed)?;
+    if size == 0 {
+        return Ok(());
+    }
+    let view = crate::plan::scratch_range(memory, size).ok_or(Error::Internal("no room for a huge memfd"))?;
+    let protection = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
+    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    sys::map_fixed(view, size, protection, flags, Some((fd.as_fd(), 0))).map_err(failed)?;
+    fill::fill_owner(image, Owner::Object(content), view)?;
+    sys::unmap(view, size).map_err(failed)
 }
 
 /// Makes all memory of the task.

@@ -11,6 +11,7 @@ const SCHED_OTHER: u32 = 0;
 const SCHED_DEADLINE: u32 = 6;
 const SCHED_FLAG_UTIL_CLAMP: u64 = 0x60;
 const IOPRIO_WHO_PROCESS: u64 = 1;
+const PRIO_PROCESS: u64 = 0;
 /// Bytes of `struct sched_attr` with utilization clamps (SCHED_ATTR_SIZE_VER1).
 const ATTRIBUTE_BYTES: u32 = 56;
 
@@ -29,6 +30,11 @@ pub fn program(image: &Image, saved_tid: u32, arena: &mut Arena, program: &mut P
     let slack = [u64::from(libc::PR_SET_TIMERSLACK.unsigned_abs()), wanted.timer_slack_ns];
     if wanted.timer_slack_ns != 0 {
         program.must(system_call!(SYS_prctl), &slack, format!("timer slack of {who}"));
+    }
+    if wanted.nice != 0 {
+        // sched_setattr takes it for SCHED_OTHER and SCHED_BATCH only.
+        let args = [PRIO_PROCESS, 0, i64::from(wanted.nice).cast_unsigned()];
+        program.must(system_call!(SYS_setpriority), &args, format!("nice value {} of {who}", wanted.nice));
     }
     if *wanted != (Schedule { policy: SCHED_OTHER, nice: 0, flags: 0, ..wanted.clone() }) {
         let attributes = arena.put(&encode(wanted))?;
