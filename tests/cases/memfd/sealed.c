@@ -1,4 +1,5 @@
 //# expect: resumes
+//# flavours: alone running killed again exec twice
 //# show: mapping kind=memfd seals=14
 /* memfds: contents and holes, offsets, names, seals, mapped and not, open and closed, executable or never. */
 #include "../guest.h"

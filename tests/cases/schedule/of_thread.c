@@ -51,7 +51,10 @@ static void *run(void *argument)
     guest_check(syscall(SYS_sched_getattr, 0, &found, sizeof found, 0) == 0);
     if (has[me])
         guest_check(found.policy == mine.policy && found.flags == mine.flags && found.nice == mine.nice &&
-                        found.priority == mine.priority && found.runtime == mine.runtime && found.period == mine.period,
+                        found.priority == mine.priority &&
+                        /* of other policies the runtime is a slice that the kernel chose */
+                        (mine.policy != SCHED_DEADLINE || found.runtime == mine.runtime) &&
+                        found.deadline == mine.deadline && found.period == mine.period,
                     "thread %d: policy %u flags %lx nice %d priority %u", me, found.policy, found.flags, found.nice,
                     found.priority);
     guest_check(prctl(PR_GET_TIMERSLACK) == 70000 + me);

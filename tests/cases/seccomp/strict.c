@@ -1,4 +1,6 @@
 //# expect: resumes
+//# needs: root
+//# dump: --allow seccomp
 //# flavours: alone running killed again exec
 //# show: seccomp mode=strict
 /* A thread in strict mode, which may only read, write, exit and return from signals, beside one that may do everything. */
