@@ -29,7 +29,7 @@ pub mod sys;
 
 use binfmt::image::Image;
 use cli::Call;
-use error::{EXIT_CANNOT_RESUME, Error, Result};
+use error::{EXIT_CANNOT_RESUME, Error, Refusal, Result};
 use plan::{Host, Plan};
 use stage::{Identity, Point, Stage};
 use std::process::ExitCode;
@@ -58,6 +58,12 @@ fn resume(arguments: &[String]) -> ExitCode {
 
 fn resume_image(call: Call) -> Result<ExitCode> {
     let image = Image::open(call.file)?;
+    let misfits = binfmt::consistency::check(&image);
+    if !misfits.is_empty() {
+        let remedy = "no dumper writes this: `ckpt verify` tells all of it";
+        let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
+        return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
+    }
     let host = Host::look(&image)?;
     let plan = Plan::new(&image, &host, &call.options)?;
     if call.options.plan {
