@@ -5,6 +5,8 @@
 //! and tells it to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of it
 //! is taken, and every [`difference`] that is not known and explained is a failure. [`machine`] knows what this machine
 //! lacks, and [`tools`] where the programs under test are.
+//!
+//! A real [`program`] is checkpointed at random [`moments`], and what comes of it is compared with an undisturbed run.
 
 pub mod difference;
 pub mod flavour;
@@ -12,6 +14,8 @@ pub mod guest;
 pub mod handler;
 pub mod image;
 pub mod machine;
+pub mod moments;
+pub mod program;
 pub mod snapshot;
 pub mod spec;
 pub mod stage;

@@ -55,7 +55,12 @@ impl Tools {
 
     /// A new folder that any user may write to, for one test.
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
-        let folder = self.root.join(name);
+        self.subfolder(&self.root, name)
+    }
+
+    /// The same inside of another folder.
+    pub fn subfolder(&self, folder: &Path, name: &str) -> io::Result<PathBuf> {
+        let folder = folder.join(name);
         fs::create_dir(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
         Ok(folder)
@@ -66,6 +71,25 @@ impl Tools {
         // What remains is in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+/// Builds the programs under test as this test was built, and says where they are.
+pub fn built() -> io::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("CKPT_BIN_DIR") {
+        return Ok(folder.into());
+    }
+    let own = std::env::current_exe()?;
+    let folder =
+        own.ancestors().nth(2).ok_or_else(|| io::Error::other("the test is in no folder of a build"))?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--bins", "-p", "ckpt-binfmt", "-p", "ckpt-dumper", "-p", "ckpt-loader"]);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    if !build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?.success() {
+        return Err(io::Error::other("the programs under test do not build"));
+    }
+    Ok(folder.to_owned())
 }
 
 /// What became of a command.

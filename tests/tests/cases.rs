@@ -6,13 +6,13 @@
 use ckpt_tests::flavour::{Flavour, Trial};
 use ckpt_tests::spec::{self, Expect, Spec};
 use ckpt_tests::stage::{Stage, Terminal};
-use ckpt_tests::tools::Tools;
+use ckpt_tests::tools::{self, Tools};
 use ckpt_tests::{Stopped, guest, machine, sys};
 use libtest_mimic::{Arguments, Completion, Failed};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 /// A case, compiled when the first of its tests runs.
@@ -31,7 +31,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(libtest_mimic::run(&arguments, trials).exit_code());
     }
     sys::keep_descriptors_from_children()?;
-    let tools = Arc::new(Tools::gather(&built()?)?);
+    let tools = Arc::new(Tools::gather(&tools::built()?)?);
     let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), Some(&tools))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
@@ -104,22 +104,4 @@ fn run(case: &Case, flavour: Flavour, tools: &Tools) -> Result<(), Stopped> {
         fs::remove_dir_all(folder)?;
     }
     outcome
-}
-
-/// Builds the programs under test as this test was built, and says where they are.
-fn built() -> Result<PathBuf, Box<dyn Error>> {
-    if let Some(folder) = std::env::var_os("CKPT_BIN_DIR") {
-        return Ok(folder.into());
-    }
-    let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).ok_or("the test is in no folder of a build")?;
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--bins", "-p", "ckpt-binfmt", "-p", "ckpt-dumper", "-p", "ckpt-loader"]);
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
-    if !build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?.success() {
-        return Err("the programs under test do not build".into());
-    }
-    Ok(folder.to_owned())
 }
