@@ -21,6 +21,7 @@ use crate::freeze::{Moved, Stopped};
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::procdir::ProcDir;
+use crate::sys;
 use binfmt::address::{PAGE_BYTES, Pid};
 use binfmt::note::thread::Registers;
 use binfmt::program::stub::{ENTRY, Stub};
@@ -89,7 +90,12 @@ pub fn ask(
     let locked_before_kb = if questions.asks_about_locks() { locked_kb(pid) } else { 0 };
     let mut visit = Visit { pid, thread, memory, place, signals };
     let len_bytes = scratch_len_bytes(questions);
-    let scratch = visit.enter(len_bytes)?;
+    let scratch = match visit.enter(len_bytes, Room::AsItIs)? {
+        Some(scratch) => Some(scratch),
+        None => visit.enter(len_bytes, Room::Made)?,
+    };
+    let what = "mapping scratch memory";
+    let scratch = scratch.ok_or_else(|| visit.failed(what, Errno::ENOMEM))?;
     let program = questions.program(scratch);
     visit.run(scratch, &program)?;
     let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
@@ -103,6 +109,26 @@ pub fn ask(
     Ok(questions.answers(program, ran, future_locks))
 }
 
+/// Whether room is made for the scratch memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// The process's limits stay as they are.
+    AsItIs,
+    /// For the one call that maps it, its soft limits on memory are its hard ones.
+    Made,
+}
+
+/// Raises the soft limits that keep a process from mapping memory, and returns what they were. Between this and the exit
+/// of mmap, some ten microseconds, our death would leave them raised; so this is done only if the call has failed.
+fn raise_limits(pid: Pid) -> Vec<(u32, (u64, u64))> {
+    let limits = [libc::RLIMIT_AS, libc::RLIMIT_DATA].into_iter();
+    let raised = limits.filter_map(|resource| {
+        let old = sys::limit(pid.0, resource, None).ok()?;
+        sys::limit(pid.0, resource, Some((old.1, old.1))).ok().map(|old| (resource, old))
+    });
+    raised.collect()
+}
+
 /// A thread on its way through the stub.
 struct Visit<'a> {
     pid: Pid,
@@ -113,8 +139,9 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Sends the thread into the stub, up to the exit of its mmap. Returns the address of the scratch memory.
-    fn enter(&mut self, scratch_len_bytes: u64) -> Result<u64, Error> {
+    /// Sends the thread into the stub, up to the exit of its mmap. Returns the address of the scratch memory; `None`, and
+    /// the thread is back, if there was no room for it.
+    fn enter(&mut self, scratch_len_bytes: u64, room: Room) -> Result<Option<u64>, Error> {
         let alone = restart::in_place(&outside_rseq(self.thread, self.memory), self.signals);
         let filled = Stub::get().filled(scratch_len_bytes, self.thread.signal_mask(), &alone);
         let written = self.memory.write(self.place.address, &filled);
@@ -122,15 +149,24 @@ impl Visit<'_> {
         let diverted = self.thread.divert(self.place.address + ENTRY);
         diverted.map_err(|error| self.failed("entering the stub", error))?;
         self.step("mapping scratch memory")?;
-        self.step("mapping scratch memory")?;
+        let raised = if room == Room::Made { raise_limits(self.pid) } else { Vec::new() };
+        let mapped = self.step("mapping scratch memory");
+        for (resource, old) in raised {
+            sys::limit(self.pid.0, resource, Some(old))
+                .map_err(|error| self.failed("putting a limit back", error))?;
+        }
+        mapped?;
         let result = self.registers()?.rax;
         match i32::try_from(result.cast_signed()) {
             Ok(error @ -4095..=-1) => {
                 self.leave()?;
+                if Errno::from_raw(-error) == Errno::ENOMEM {
+                    return Ok(None);
+                }
                 let what = format!("mapping {scratch_len_bytes} bytes of scratch memory");
                 Err(self.failed(&what, Errno::from_raw(-error)))
             }
-            _ => Ok(result),
+            _ => Ok(Some(result)),
         }
     }
 

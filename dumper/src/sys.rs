@@ -86,6 +86,17 @@ pub(crate) fn robust_list(tid: Tid) -> Result<(u64, u64)> {
     Ok((head, len))
 }
 
+/// Replaces a resource limit (soft, hard) of a process, or only reads it, and returns the old one.
+pub(crate) fn limit(pid: i32, resource: u32, new: Option<(u64, u64)>) -> Result<(u64, u64)> {
+    let new = new.map(|(soft, hard)| [soft, hard]);
+    let mut old = [0u64; 2];
+    let new_at = new.as_ref().map_or(std::ptr::null(), |new| new.as_ptr());
+    // SAFETY: the kernel reads two words at `new_at` unless it is null, and writes two words at `old`.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new_at, old.as_mut_ptr()) })?;
+    let [soft, hard] = old;
+    Ok((soft, hard))
+}
+
 /// struct sched_attr of `tid`, as far as the kernel fills it.
 pub(crate) fn sched_attributes(tid: Tid) -> Result<[u8; 56]> {
     let mut buf = [0u8; 56];
