@@ -4,8 +4,10 @@ use super::smaps::Area;
 use crate::collect::file::{self, Naming, Place};
 use crate::collect::{Collected, Source, Subject};
 use crate::error::Error;
+use crate::memory::TaskMemory;
+use binfmt::address::PAGE_BYTES;
 use binfmt::image::Owner;
-use binfmt::note::file::{FileIdentity, FileType};
+use binfmt::note::file::{FileIdentity, FileType, Presence};
 use binfmt::note::mapping::{MappedObject, ObjectKind};
 use binfmt::note::{FromNote, Note};
 use binfmt::wire::Text;
@@ -16,6 +18,8 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+/// What the kernel appends to a path that no longer leads to the file.
+const DELETED: &[u8] = b" (deleted)";
 /// Without the right to open shared memory it is read through its mapping, which makes pages of its holes; from here on
 /// that would hurt more than a refusal.
 const READ_THROUGH_MAX_BYTES: u64 = 1 << 30;
@@ -94,7 +98,7 @@ impl Objects {
             }
             if !out.carries(id) {
                 file::carry(subject, place, &mut identity, out)?;
-            } else if identity.presence != binfmt::note::file::Presence::Linked {
+            } else if identity.presence != Presence::Linked {
                 identity.content = id;
             }
             return Ok(MappedObject { id, kind, file: identity, ..MappedObject::default() });
@@ -129,25 +133,33 @@ impl Objects {
             return self.memory(area, id, kind, FileIdentity { content: 0, ..identity });
         }
         let whose = format!("{:x}-{:x} maps {}", area.start, area.end, label(area));
-        if kind == ObjectKind::File || kind == ObjectKind::Memfd || size_bytes > READ_THROUGH_MAX_BYTES {
+        // A deleted file has no other reader left; of one that has a name or a descriptor we would not see the whole.
+        let deleted = kind == ObjectKind::File && area.path.ends_with(DELETED);
+        let partial = kind == ObjectKind::Memfd || (kind == ObjectKind::File && !deleted);
+        if partial || size_bytes > READ_THROUGH_MAX_BYTES {
             out.unsupported(format!("{whose}, which we may not open"), "run ckpt-dump as root");
             return self.memory(area, id, kind, identity);
         }
         let mut parts: Vec<&Area> = subject
             .areas
             .iter()
-            .filter(|part| (part.device, part.inode) == (area.device, area.inode) && part.shared)
+            .filter(|part| (part.device, part.inode) == (area.device, area.inode))
+            .filter(|part| part.shared || deleted)
             .collect();
         parts.sort_by_key(|part| part.offset);
         let mut covered = 0;
         for part in parts {
             let from = part.offset.max(covered);
-            let to = part.offset.saturating_add(part.len_bytes());
+            let to = part.offset.saturating_add(readable_bytes(subject.memory, part));
             if from < to {
                 let source = Source::Memory(part.start + (from - part.offset));
                 out.content(Owner::Object(id), from, to - from, 0, source);
                 covered = to;
             }
+        }
+        if deleted {
+            let file = FileIdentity { presence: Presence::Deleted, size_bytes: covered, ..identity };
+            return self.memory(area, id, kind, file);
         }
         self.memory(area, id, kind, identity)
     }
@@ -195,6 +207,19 @@ pub(super) fn memfd(subject: &Subject<'_>, place: &Place, out: &mut Collected) -
     Ok(id)
 }
 
+/// How much of a mapping lies before the end of its file: behind it there is nothing to read.
+fn readable_bytes(memory: &TaskMemory, part: &Area) -> u64 {
+    let (mut known, mut beyond) = (0, part.len_bytes() / PAGE_BYTES + 1);
+    while beyond - known > 1 {
+        let middle = known + (beyond - known) / 2;
+        match memory.read(part.start + (middle - 1) * PAGE_BYTES, &mut [0]) {
+            Ok(()) => known = middle,
+            Err(_) => beyond = middle,
+        }
+    }
+    known * PAGE_BYTES
+}
+
 /// Whether the object is only the label of memory that is all the mapping's own.
 fn is_private_memory(kind: ObjectKind, area: &Area) -> bool {
     kind == ObjectKind::HugePages && !area.shared
@@ -206,7 +231,7 @@ fn label(area: &Area) -> Text {
 }
 
 fn without_deleted(path: &[u8]) -> Text {
-    path.strip_suffix(b" (deleted)").unwrap_or(path).into()
+    path.strip_suffix(DELETED).unwrap_or(path).into()
 }
 
 fn kind(area: &Area) -> ObjectKind {
