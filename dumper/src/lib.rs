@@ -12,6 +12,7 @@ pub mod memory;
 mod parse;
 pub mod procdir;
 mod sys;
+pub mod underway;
 pub mod write;
 
 use allow::Allow;
@@ -191,5 +192,8 @@ fn refuse(pid: Pid) -> Result<(), Error> {
             }
         };
     }
-    Ok(())
+    match underway::objection(proc) {
+        Some((cause, advice)) => refused(cause, advice),
+        None => Ok(()),
+    }
 }

@@ -6,6 +6,7 @@ use crate::arena::Hole;
 use crate::error::{Error, Result};
 use crate::sys;
 use binfmt::address::PAGE_BYTES;
+use binfmt::underway::CONTROL_PAGE;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How far the task has come.
@@ -67,7 +68,7 @@ impl Control {
     /// A new page, as a descriptor that survives exec.
     pub fn create() -> Result<OwnedFd> {
         let failed = |error| Error::step("create the loader's control page", error);
-        let fd = nix::sys::memfd::memfd_create(c"ckpt-control", nix::sys::memfd::MFdFlags::empty())
+        let fd = nix::sys::memfd::memfd_create(CONTROL_PAGE, nix::sys::memfd::MFdFlags::empty())
             .map_err(failed)?;
         nix::unistd::ftruncate(fd.as_fd(), i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)).map_err(failed)?;
         Ok(fd)

@@ -3,10 +3,8 @@
 use crate::arena::Hole;
 use crate::error::{Error, Result};
 use crate::sys;
+use binfmt::underway::STAGE_MARK;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-
-/// First argument of a start that goes on where another one stopped.
-const MARK: &str = "\u{1}ckpt-stage";
 
 /// Where a start goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +63,14 @@ impl Stage {
             self.hole.arena_bytes.cast_signed(),
             i64::from(self.foreground),
         ];
-        let fixed = ["ckpt-loader", MARK, point, identity].map(str::to_owned);
+        let fixed = ["ckpt-loader", STAGE_MARK, point, identity].map(str::to_owned);
         fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
     }
 
     /// What the previous start handed over, if there was one.
     pub fn from_arguments(arguments: &[String]) -> Result<Option<Stage>> {
         let [_, mark, point, identity, numbers @ ..] = arguments else { return Ok(None) };
-        if mark != MARK {
+        if mark != STAGE_MARK {
             return Ok(None);
         }
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");

@@ -165,10 +165,26 @@ impl Run {
             let said = self.loader_said();
             // Nobody else should have taken one of its ids, but everybody may.
             if !said.contains("cannot keep its process id") || start.elapsed() > IDS_COME_FREE {
-                return if said.is_empty() { Ok(()) } else { Err(Stopped::Failed(said)) };
+                return if said.is_empty() {
+                    self.supervisor_is_refused(tools)
+                } else {
+                    Err(Stopped::Failed(said))
+                };
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// A checkpoint of the supervisor would be one of the loader: who wants it is told the program's process id.
+    fn supervisor_is_refused(&mut self, tools: &Tools) -> Outcome<()> {
+        let mut command = Command::new(tools.program("ckpt-dump"));
+        command.arg(self.child.id().to_string()).arg("--check");
+        let finished = tools::run(&mut command, &self.folder, "check", User::Own)?;
+        let says = finished.error.contains(&format!("the program's own process id: {}", self.pid));
+        if says || self.ends_within(Duration::ZERO)? {
+            return Ok(());
+        }
+        Err(Stopped::Failed(format!("ckpt-dump of the supervisor: {} {}", finished.status, finished.error)))
     }
 
     /// Resumes it with a new process id, and waits until it runs.
