@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What comes before a program can be started.
 #[derive(Clone, Copy)]
@@ -112,6 +112,9 @@ impl Shared {
 struct Prepared {
     program: &'static Program,
     reference: OnceLock<Result<(Start, Reference), String>>,
+    /// Held by the one of its tests that runs. Programs clean up after others of their kind that they find dead: a
+    /// starting java removes the mapped /tmp/hsperfdata_USER/PID of one that was killed, which then cannot be resumed.
+    turn: Mutex<()>,
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -119,9 +122,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     sys::keep_descriptors_from_children()?;
     let arguments = Arguments::from_args();
     let shared = if arguments.list { None } else { Some(Arc::new(Shared::gather()?)) };
-    let prepare = |program| Arc::new(Prepared { program, reference: OnceLock::new() });
-    let trials =
-        PROGRAMS.iter().map(prepare).flat_map(|prepared| trials(&prepared, shared.as_ref())).collect();
+    let prepare = |program| Arc::new(Prepared { program, reference: OnceLock::new(), turn: Mutex::new(()) });
+    let prepared: Vec<_> = PROGRAMS.iter().map(prepare).collect();
+    // Tests of one program wait for each other, so they should not stand side by side.
+    let nth =
+        |nth| prepared.iter().filter_map(move |prepared| Some((prepared, *prepared.program.ways.get(nth)?)));
+    let trials = (0..SINGLE.len())
+        .flat_map(nth)
+        .map(|(prepared, way)| trial(prepared, way, shared.as_ref()))
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(shared) = shared {
         if conclusion.has_failed() {
@@ -133,23 +142,20 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(conclusion.exit_code())
 }
 
-fn trials(prepared: &Arc<Prepared>, shared: Option<&Arc<Shared>>) -> Vec<Trial> {
-    let trial = |way: &Way| {
-        let (prepared, shared, way) = (prepared.clone(), shared.cloned(), *way);
-        let name = format!("{}::{}", prepared.program.name, way.name());
-        Trial::ignorable_test(name.clone(), move || {
-            let shared = shared.ok_or("it was only to be listed")?;
-            match run(&prepared, &name, way, &shared) {
-                Ok(told) => {
-                    println!("{name}: {told}");
-                    Ok(Completion::Completed)
-                }
-                Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-                Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
+fn trial(prepared: &Arc<Prepared>, way: Way, shared: Option<&Arc<Shared>>) -> Trial {
+    let (prepared, shared) = (prepared.clone(), shared.cloned());
+    let name = format!("{}::{}", prepared.program.name, way.name());
+    Trial::ignorable_test(name.clone(), move || {
+        let shared = shared.ok_or("it was only to be listed")?;
+        match run(&prepared, &name, way, &shared) {
+            Ok(told) => {
+                println!("{name}: {told}");
+                Ok(Completion::Completed)
             }
-        })
-    };
-    prepared.program.ways.iter().map(trial).collect()
+            Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
+            Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
+        }
+    })
 }
 
 fn run(prepared: &Prepared, name: &str, way: Way, shared: &Shared) -> Result<String, Stopped> {
@@ -167,6 +173,7 @@ fn run(prepared: &Prepared, name: &str, way: Way, shared: &Shared) -> Result<Str
         })
     });
     let (start, reference) = reference.as_ref().map_err(|error| Stopped::Failed(error.clone()))?;
+    let _turn = prepared.turn.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = shared.tools.folder(name)?;
     let told = Disturbed { name, start, way, reference, tools: &shared.tools, folder: &folder }.check()?;
     fs::remove_dir_all(folder)?;
