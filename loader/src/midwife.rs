@@ -167,9 +167,31 @@ impl Midwife {
         }
         // The leader last: as long as it is held, the process is not waited for by anybody.
         for tid in self.tids.iter().rev() {
-            self.traced("let go of", *tid, ptrace::detach(*tid, None))?;
+            match ptrace::detach(*tid, None) {
+                // The threads that went before have ended the program already.
+                Err(Errno::ESRCH) => self.take_end(*tid),
+                result => self.traced("let go of", *tid, result)?,
+            }
         }
         Ok(())
+    }
+
+    /// Takes the ends of all threads of a task that was killed. The leader's is told only after those of the others, and
+    /// those only to us who trace them.
+    pub fn take_ends(&self) {
+        for tid in self.tids.iter().rev() {
+            self.take_end(*tid);
+        }
+    }
+
+    /// Waits for the end of a thread; that of the leader is left to those who watch the process.
+    fn take_end(&self, tid: Pid) {
+        if tid != self.pid {
+            while !matches!(
+                waitpid(tid, Some(WaitPidFlag::__WALL)),
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD)
+            ) {}
+        }
     }
 
     fn traced<T>(&self, what: &str, tid: Pid, result: nix::Result<T>) -> Result<T> {

@@ -57,6 +57,7 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
     let delivered = midwife.deliver();
     if let Err(error) = delivered {
         // Reaped, so that nothing is left.
+        midwife.take_ends();
         let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
         place.take_terminal();
         return Err(error);
