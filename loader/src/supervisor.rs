@@ -42,9 +42,11 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
         terminal: (!options.detach).then(foreground_terminal).flatten(),
     };
     let pid = i32::try_from(plan.pid).map_err(|_| Error::Internal("the process id is out of range"))?;
+    let supervisor = nix::unistd::getpid();
     let child = sys::fork(pid, libc::SIGCHLD)
         .map_err(|error| Error::step(format!("make process {pid} (clone3 with set_tid)"), error))?;
     if child == 0 {
+        end_with(supervisor)?;
         sys::unmap(plan.hole.control(), binfmt::address::PAGE_BYTES)
             .map_err(|error| Error::step("leave the control page", error))?;
         return go_on(stage, &place, task.has_execed);
@@ -70,10 +72,16 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
     watch(pid, &place)
 }
 
+/// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
+fn end_with(supervisor: Pid) -> Result<()> {
+    let failed = |error| Error::step("tie the process to its supervisor", error);
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    // The supervisor may have ended before the kernel knew that this matters.
+    if nix::unistd::getppid() == supervisor { Ok(()) } else { Err(Error::Told) }
+}
+
 /// In the child: take the task's place among sessions and groups, and go on to the next start.
 fn go_on(stage: Stage, place: &Place, has_execed: bool) -> Result<ExitCode> {
-    // Until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
-    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     place.enter().map_err(|error| Error::step("make the process's session or group", error))?;
     if !has_execed {
         match aside::start(stage.hole, &stage.to_arguments())? {}
