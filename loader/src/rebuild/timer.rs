@@ -73,7 +73,8 @@ fn create_one(
 /// Appends the calls that arm all timers with the time that remained.
 pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program) -> Result<()> {
     for note in image.all::<IntervalTimers>().filter(|note| note.pid == task.pid) {
-        for (which, countdown) in [&note.real, &note.user, &note.profiling].into_iter().enumerate() {
+        for (which, countdown) in [&rearmed(&note.real), &note.user, &note.profiling].into_iter().enumerate()
+        {
             if countdown.remaining_ns > 0 {
                 let address = arena.put(&words(countdown, 1000))?;
                 let purpose = format!("interval timer {which}");
@@ -96,6 +97,13 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
         }
     }
     Ok(())
+}
+
+/// ITIMER_REAL as it will be: the kernel lets a periodic one rest from its expiry until its signal is taken, and starts
+/// the next period then. A signal that is put back into the queue does not do that, so the period starts now.
+fn rearmed(real: &Countdown) -> Countdown {
+    let rests = real.remaining_ns == 0 && real.interval_ns > 0;
+    Countdown { remaining_ns: if rests { real.interval_ns } else { real.remaining_ns }, ..*real }
 }
 
 /// Whether a signal of this periodic timer waits. It does not come back as a copy in the queue, beside which the timer
@@ -129,4 +137,19 @@ fn words(countdown: &Countdown, unit_ns: u64) -> Vec<u8> {
     let [interval_s, interval_rest] = pair(countdown.interval_ns);
     let [value_s, value_rest] = pair(countdown.remaining_ns.max(unit_ns));
     [interval_s, interval_rest, value_s, value_rest].map(u64::to_le_bytes).concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_periodic_timer_that_waits_for_its_signal_goes_on() {
+        let rests = Countdown { remaining_ns: 0, interval_ns: 4_000_000 };
+        assert_eq!(rearmed(&rests).remaining_ns, 4_000_000);
+        let off = Countdown { remaining_ns: 0, interval_ns: 0 };
+        assert_eq!(rearmed(&off).remaining_ns, 0);
+        let runs = Countdown { remaining_ns: 7, interval_ns: 4_000_000 };
+        assert_eq!(rearmed(&runs).remaining_ns, 7);
+    }
 }
