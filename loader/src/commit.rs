@@ -20,6 +20,7 @@ use binfmt::note::thread::Thread;
 use binfmt::program::stub::Stub;
 use binfmt::program::{Op, Program};
 use binfmt::system_call;
+use nix::errno::Errno;
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -130,8 +131,13 @@ pub struct Last<'a> {
 /// Waits until every thread is at the gate, and becomes the leader's program.
 pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     last.control.set(Word::Progress, Progress::ThreadsWait.word());
+    let midwife = i32::try_from(last.control.get(Word::Midwife)).unwrap_or(0);
     while last.control.get(Word::Start) == 0 {
         last.control.wait(Word::Start, 0);
+        // From the start on the kernel ends us with it.
+        if last.control.get(Word::Start) == 0 && sys::has_ended(midwife) {
+            return Err(Error::step("go on: the helper that finishes the resume has ended", Errno::ESRCH));
+        }
     }
     for waiting in &last.threads.threads {
         while sys::load(waiting.ready) == 0 {

@@ -32,6 +32,7 @@ use cli::Call;
 use error::{EXIT_CANNOT_RESUME, Error, Refusal, Result};
 use plan::{Host, Plan};
 use stage::{Identity, Point, Stage};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Everything the loader does, from its arguments to its exit status. A start that becomes the program never returns.
@@ -68,7 +69,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
     let plan = Plan::new(&image, &host, &call.options)?;
     if call.options.plan {
         // A closed pipe is the reader's wish.
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), plan.to_string().as_bytes());
+        let _ = std::io::stdout().write_all(plan.to_string().as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
     match plan.identity {
@@ -95,7 +96,8 @@ fn stage_run(stage: Stage) -> ExitCode {
 
 fn told(name: &str, error: &Error) -> ExitCode {
     if !matches!(error, Error::Told) {
-        eprintln!("{name}: {error}");
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stderr(), "{name}: {error}");
     }
     ExitCode::from(EXIT_CANNOT_RESUME)
 }

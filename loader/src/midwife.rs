@@ -21,6 +21,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// What a midwife knows of its task.
@@ -100,38 +101,48 @@ pub fn spawn_helper(image: Image, host: &Host, plan: &Plan, options: &Options) -
     // Exit signal 0 and a second fork: the task gets no SIGCHLD and never has a child that it did not make.
     let middle = sys::fork(0, 0).map_err(failed)?;
     if middle == 0 {
-        if sys::fork(0, 0) != Ok(0) {
-            sys::exit_now(0);
-        }
-        let control = Control::map(plan.hole, stage.control.as_fd());
-        let status = control.and_then(|control| {
-            control.set(Word::Midwife, std::process::id());
-            let midwife = Midwife {
-                control,
-                pid: task,
-                tids: vec![task],
-                hole: plan.hole,
-                syscall_at,
-                stopped: plan.stopped,
-                trace_options,
-            };
-            midwife.deliver()?;
-            if options.detach {
-                println!("{task}");
+        match sys::fork(0, 0) {
+            Ok(0) => {
+                let (hole, stopped) = (plan.hole, plan.stopped);
+                let status = Control::map(hole, stage.control.as_fd()).and_then(|control| {
+                    let tids = vec![task];
+                    Midwife { control, pid: task, tids, hole, syscall_at, stopped, trace_options }.deliver()
+                });
+                help_ended(task, status, options)
             }
-            Ok(())
-        });
-        if let Err(error) = &status {
+            // Who it is stands in the page before the task looks.
+            Ok(helper) => match Control::map(plan.hole, stage.control.as_fd()) {
+                Ok(control) => {
+                    control.set(Word::Midwife, helper.unsigned_abs());
+                    sys::exit_now(0)
+                }
+                Err(_) => sys::exit_now(Errno::ENOMEM as i32),
+            },
+            Err(error) => sys::exit_now(error as i32),
+        }
+    }
+    match waitpid(Pid::from_raw(middle), Some(WaitPidFlag::__WALL)).map_err(failed)? {
+        WaitStatus::Exited(_, 0) => Ok(stage),
+        WaitStatus::Exited(_, error) => Err(failed(Errno::from_raw(error))),
+        _ => Err(failed(Errno::EINTR)),
+    }
+}
+
+/// The end of the helper: tells what failed. Whatever was made of the task is killed then.
+fn help_ended(task: Pid, status: Result<()>, options: &Options) -> ! {
+    match &status {
+        // Nobody may be there to read it.
+        Ok(()) if options.detach => drop(writeln!(std::io::stdout(), "{task}")),
+        Ok(()) => {}
+        Err(error) => {
             if !matches!(error, Error::Told) {
-                eprintln!("ckpt: {error}");
+                let _ = writeln!(std::io::stderr(), "ckpt: {error}");
             }
             // It may have ended by itself, having told why.
             let _ = kill(task, Signal::SIGKILL);
         }
-        sys::exit_now(if status.is_ok() { 0 } else { EXIT_CANNOT_RESUME.into() });
     }
-    sys::wait_clone(middle).map_err(failed)?;
-    Ok(stage)
+    sys::exit_now(if status.is_ok() { 0 } else { EXIT_CANNOT_RESUME.into() })
 }
 
 impl Midwife {

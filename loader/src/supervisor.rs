@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -66,7 +67,8 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
     }
     drop(stage);
     if options.detach {
-        println!("{pid}");
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stdout(), "{pid}");
         return Ok(ExitCode::SUCCESS);
     }
     watch(pid, &place)

@@ -352,12 +352,6 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Reaps a child whose exit signal is not SIGCHLD.
-pub fn wait_clone(pid: i32) -> Result<(), Errno> {
-    // SAFETY: a null status pointer is allowed.
-    check(unsafe { libc::syscall(libc::SYS_wait4, pid, 0, libc::__WALL, 0) }).map(drop)
-}
-
 /// Whether a process that may be nobody's child of ours has ended.
 pub fn has_ended(pid: i32) -> bool {
     // SAFETY: pidfd_open takes numbers.
