@@ -235,9 +235,11 @@ impl Taker {
         for number in listed(&self.root.join("fd"))? {
             let target = link(&self.root.join("fd").join(&number))?;
             let inode_has_no_name = nameless(&target);
-            let shown = match target.strip_prefix("pipe:[").and_then(|rest| rest.strip_suffix(']')) {
-                Some(inode) => format!("pipe:[{}]", letters.of(inode)),
-                None => target,
+            let shown = match (inode_in(&target, "pipe:[", "]"), inode_in(&target, "/#", " (deleted)")) {
+                (Some(inode), _) => format!("pipe:[{}]", letters.of(inode)),
+                // A file of O_TMPFILE has the number of its inode for a name.
+                (None, Some(inode)) => target.replace(inode, &letters.of(inode)),
+                (None, None) => target,
             };
             self.put(&format!("fd/{number}/link"), shown);
             let info = fs::read_to_string(self.root.join("fdinfo").join(&number))?;
@@ -254,6 +256,12 @@ impl Taker {
         }
         Ok(())
     }
+}
+
+/// The number that stands at the end of `target` between `before` and `after`.
+fn inode_in<'a>(target: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, number) = target.strip_suffix(after)?.rsplit_once(before)?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then_some(number)
 }
 
 /// Whether the inode of `path` is one that the kernel drew when the object was made.

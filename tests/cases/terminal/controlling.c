@@ -1,8 +1,5 @@
 //# expect: resumes
 //# terminal: controlling
-//# may-differ: task/*/stat/session it is in the session of the shell that resumed it
-//# may-differ: task/*/status/NSsid it is in the session of the shell that resumed it
-//# may-differ: autogroup belongs to the session
 //# flavours: alone running killed again exec
 //# show: terminal rows=33 columns=101 controlling=true
 /* A program at its terminal: settings, window size, what is typed, /dev/tty, the foreground. */

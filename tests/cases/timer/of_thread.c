@@ -1,4 +1,5 @@
 //# expect: resumes
+//# may-differ: task/*/status/SigBlk what a thread waits for in sigtimedwait is not blocked meanwhile
 //# flavours: alone running killed again exec
 /* A timer whose signal goes to one thread (SIGEV_THREAD_ID), and one of glibc's that calls a function (SIGEV_THREAD). */
 #include "../guest.h"
