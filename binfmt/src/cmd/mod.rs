@@ -44,9 +44,11 @@ enum Command {
     /// Check everything in a checkpoint, also the stored memory
     Verify(verify::Verify),
     /// Print what a resume would do, and do nothing
-    Plan(restore::Plan),
+    #[command(override_usage = "ckpt plan FILE [OPTION]...")]
+    Plan(restore::Loader),
     /// Resume a checkpoint, registered or not
-    Restore(restore::Restore),
+    #[command(override_usage = "ckpt restore FILE [OPTION]...")]
+    Restore(restore::Loader),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print the description of the format that stands in binfmt/FORMAT.md
@@ -96,8 +98,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => command.run(&mut out),
         Command::Show(command) => command.run(&mut out),
         Command::Verify(command) => command.run(&mut out),
-        Command::Plan(command) => command.run(),
-        Command::Restore(command) => command.run(),
+        Command::Plan(command) => command.plan(),
+        Command::Restore(command) => command.restore(),
         Command::Completions(command) => command.run(&mut out),
         Command::FormatDocument(command) => command.run(&mut out),
     };

@@ -7,11 +7,10 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Arguments of `ckpt restore`.
+/// Arguments of `ckpt restore` and `ckpt plan`.
 #[derive(Debug, Args)]
-#[command(override_usage = "ckpt restore FILE [OPTION]...")]
 #[command(after_help = "All options are those of the loader: `ckpt restore -- --help` tells them.")]
-pub(super) struct Restore {
+pub(super) struct Loader {
     /// The checkpoint, and options of ckpt-loader
     #[arg(
         value_name = "FILE [OPTION]",
@@ -23,32 +22,13 @@ pub(super) struct Restore {
     arguments: Vec<OsString>,
 }
 
-/// Arguments of `ckpt plan`.
-#[derive(Debug, Args)]
-#[command(override_usage = "ckpt plan FILE [OPTION]...")]
-#[command(after_help = "All options are those of the loader: `ckpt restore -- --help` tells them.")]
-pub(super) struct Plan {
-    /// The checkpoint, and options of ckpt-loader
-    #[arg(
-        value_name = "FILE [OPTION]",
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
-    #[arg(value_hint = clap::ValueHint::FilePath)]
-    arguments: Vec<OsString>,
-}
-
-impl Restore {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl Loader {
+    pub(super) fn restore(self) -> Result<(), Failure> {
         Err(become_loader(self.arguments))
     }
-}
 
-impl Plan {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let plan = OsString::from("--plan");
-        Err(become_loader([plan].into_iter().chain(self.arguments)))
+    pub(super) fn plan(self) -> Result<(), Failure> {
+        Err(become_loader([OsString::from("--plan")].into_iter().chain(self.arguments)))
     }
 }
 

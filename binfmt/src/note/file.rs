@@ -1,6 +1,11 @@
 //! Files that have a place in a filesystem.
 
 use crate::wire::{Bytes, Text, enumeration, record};
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+/// The permission bits of st_mode.
+const PERMISSIONS: u32 = 0o7777;
 
 enumeration! {
     /// The type of a file.
@@ -73,5 +78,39 @@ record! {
         description: u32,
         /// Which file.
         file: FileIdentity,
+    }
+}
+
+impl FileType {
+    /// The type of a file by its metadata.
+    pub fn of(metadata: &Metadata) -> FileType {
+        let kind = metadata.file_type();
+        match () {
+            () if kind.is_dir() => FileType::Directory,
+            () if kind.is_char_device() => FileType::CharacterDevice,
+            () if kind.is_block_device() => FileType::BlockDevice,
+            () if kind.is_fifo() => FileType::Fifo,
+            () if kind.is_socket() => FileType::Socket,
+            () if kind.is_symlink() => FileType::SymbolicLink,
+            () => FileType::Regular,
+        }
+    }
+}
+
+impl FileIdentity {
+    /// What a file is by its metadata: everything but its names, build id and content.
+    pub fn of(metadata: &Metadata) -> FileIdentity {
+        FileIdentity {
+            file_type: FileType::of(metadata),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            device_number: metadata.rdev(),
+            mode: metadata.mode() & PERMISSIONS,
+            user: metadata.uid(),
+            group: metadata.gid(),
+            size_bytes: metadata.len(),
+            modified_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+            ..FileIdentity::default()
+        }
     }
 }

@@ -9,12 +9,11 @@ use nix::unistd::{Whence, lseek};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DELETED: &[u8] = b" (deleted)";
-const PERMISSIONS: u32 = 0o7777;
 
 /// A file that a magic link of `/proc` leads to, whatever has become of its name.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ pub fn identify_mapped(place: &Place, naming: Naming, out: &mut Collected) -> Fi
 pub fn identify(place: &Place, naming: Naming, out: &mut Collected) -> FileIdentity {
     let metadata = &place.metadata;
     let (path, presence) = presence(&place.label, metadata, naming);
-    let mut identity = FileIdentity { path: path.as_path().into(), presence, ..from_metadata(metadata) };
+    let mut identity = FileIdentity { path: path.as_path().into(), presence, ..FileIdentity::of(metadata) };
     if presence == Presence::LinkedElsewhere {
         match find_link(&path, metadata) {
             Some(other) => identity.other_link = other.as_path().into(),
@@ -90,35 +89,6 @@ pub fn identify(place: &Place, naming: Naming, out: &mut Collected) -> FileIdent
         }
     }
     identity
-}
-
-/// What a file is, without its name.
-pub fn from_metadata(metadata: &Metadata) -> FileIdentity {
-    FileIdentity {
-        file_type: file_type(metadata),
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        device_number: metadata.rdev(),
-        mode: metadata.mode() & PERMISSIONS,
-        user: metadata.uid(),
-        group: metadata.gid(),
-        size_bytes: metadata.len(),
-        modified_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
-        ..FileIdentity::default()
-    }
-}
-
-fn file_type(metadata: &Metadata) -> FileType {
-    let kind = metadata.file_type();
-    match () {
-        () if kind.is_dir() => FileType::Directory,
-        () if kind.is_char_device() => FileType::CharacterDevice,
-        () if kind.is_block_device() => FileType::BlockDevice,
-        () if kind.is_fifo() => FileType::Fifo,
-        () if kind.is_socket() => FileType::Socket,
-        () if kind.is_symlink() => FileType::SymbolicLink,
-        () => FileType::Regular,
-    }
 }
 
 /// Whether `path` names the file with this metadata.

@@ -13,7 +13,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// How a file is going to be used, which decides what change of it matters.
@@ -74,17 +73,17 @@ pub fn look(identity: &FileIdentity, access: Access) -> Found {
         _ => fs::metadata(path),
     };
     match found {
-        Ok(now) => compare(identity, access, &now),
+        Ok(now) => compare(identity, access, &FileIdentity::of(&now)),
         Err(error) => Found::Missing(Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOENT))),
     }
 }
 
-fn compare(identity: &FileIdentity, access: Access, now: &fs::Metadata) -> Found {
-    if file_type(now) != identity.file_type {
+fn compare(identity: &FileIdentity, access: Access, now: &FileIdentity) -> Found {
+    if now.file_type != identity.file_type {
         return Found::Changed("it is another type of file".to_owned());
     }
     let devices = [FileType::CharacterDevice, FileType::BlockDevice];
-    if devices.contains(&identity.file_type) && now.rdev() != identity.device_number {
+    if devices.contains(&identity.file_type) && now.device_number != identity.device_number {
         return Found::Changed("it is another device".to_owned());
     }
     if identity.file_type != FileType::Regular || access == Access::Place {
@@ -100,31 +99,17 @@ fn compare(identity: &FileIdentity, access: Access, now: &fs::Metadata) -> Found
             )),
         };
     }
-    let modified_ns = now.mtime().saturating_mul(1_000_000_000).saturating_add(now.mtime_nsec());
     match access {
-        Access::Writes if now.size() < identity.size_bytes => {
-            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size()))
+        Access::Writes if now.size_bytes < identity.size_bytes => {
+            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size_bytes))
         }
-        Access::Reads if now.size() != identity.size_bytes => {
-            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size()))
+        Access::Reads if now.size_bytes != identity.size_bytes => {
+            Found::Changed(format!("it had {} bytes and has {}", identity.size_bytes, now.size_bytes))
         }
-        Access::Reads if modified_ns != identity.modified_ns => {
+        Access::Reads if now.modified_ns != identity.modified_ns => {
             Found::Changed("it was modified after the checkpoint".to_owned())
         }
         _ => Found::Same,
-    }
-}
-
-fn file_type(now: &fs::Metadata) -> FileType {
-    let kind = now.file_type();
-    match () {
-        () if kind.is_dir() => FileType::Directory,
-        () if kind.is_char_device() => FileType::CharacterDevice,
-        () if kind.is_block_device() => FileType::BlockDevice,
-        () if kind.is_fifo() => FileType::Fifo,
-        () if kind.is_socket() => FileType::Socket,
-        () if kind.is_symlink() => FileType::SymbolicLink,
-        () => FileType::Regular,
     }
 }
 

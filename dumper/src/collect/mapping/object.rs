@@ -104,7 +104,7 @@ impl Objects {
             return Ok(MappedObject { id, kind, file: identity, ..MappedObject::default() });
         }
         if kind == ObjectKind::Device || is_private_memory(kind, area) {
-            let identity = FileIdentity { path: label(area), ..file::from_metadata(&place.metadata) };
+            let identity = FileIdentity { path: label(area), ..FileIdentity::of(&place.metadata) };
             return Ok(self.memory(area, id, kind, identity));
         }
         open_memory(subject, id, kind, place, out)
@@ -191,7 +191,7 @@ fn open_memory(
         file::contents(id, &opened, place.metadata.len(), out).map_err(failed)?;
     }
     let path = without_deleted(&place.label);
-    let file = FileIdentity { path, content: id, ..file::from_metadata(&place.metadata) };
+    let file = FileIdentity { path, content: id, ..FileIdentity::of(&place.metadata) };
     let mode = file.mode;
     Ok(MappedObject { id, kind, file, writable: false, huge_page_bytes, seals, mode })
 }
