@@ -15,7 +15,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 /// What the kernel appends to a path that no longer leads to the file.
@@ -146,17 +147,18 @@ impl Objects {
             .filter(|part| (part.device, part.inode) == (area.device, area.inode))
             .filter(|part| part.shared || deleted)
             .collect();
-        parts.sort_by_key(|part| part.offset);
-        let mut covered = 0;
+        // What a private mapping shows may be its own page instead of the file's: the less likely that is, the earlier
+        // it is asked.
+        parts.sort_by_key(|part| (!part.shared, part.has("wr"), part.offset));
+        let mut covered = Covered::default();
         for part in parts {
-            let from = part.offset.max(covered);
-            let to = part.offset.saturating_add(readable_bytes(subject.memory, part));
-            if from < to {
+            let (from, to) = (part.offset, part.offset + readable_bytes(subject.memory, part));
+            for (from, to) in covered.add(from, to) {
                 let source = Source::Memory(part.start + (from - part.offset));
                 out.content(Owner::Object(id), from, to - from, 0, source);
-                covered = to;
             }
         }
+        let covered = covered.end();
         if deleted {
             let file = FileIdentity { presence: Presence::Deleted, size_bytes: covered, ..identity };
             return self.memory(area, id, kind, file);
@@ -188,12 +190,45 @@ fn open_memory(
         false => 0,
     };
     if !out.carries(id) {
-        file::contents(id, &opened, place.metadata.len(), out).map_err(failed)?;
+        match huge_page_bytes {
+            0 => file::contents(id, &opened, place.metadata.len(), out),
+            page_bytes => huge_contents(id, &opened, place.metadata.len(), page_bytes, out),
+        }
+        .map_err(failed)?;
     }
     let path = without_deleted(&place.label);
     let file = FileIdentity { path, content: id, ..FileIdentity::of(&place.metadata) };
     let mode = file.mode;
     Ok(MappedObject { id, kind, file, writable: false, huge_page_bytes, seals, mode })
+}
+
+/// Adds the huge pages of `file` that hold something. Its holes are found by reading them: hugetlbfs calls all of it data.
+fn huge_contents(
+    id: u32,
+    file: &Arc<File>,
+    size_bytes: u64,
+    page_bytes: u64,
+    out: &mut Collected,
+) -> io::Result<()> {
+    const PIECE_BYTES: u64 = 64 << 10;
+    let mut piece = vec![0; usize::try_from(PIECE_BYTES).map_err(io::Error::other)?];
+    let mut at = 0;
+    while at < size_bytes {
+        let end = size_bytes.min(at.saturating_add(page_bytes));
+        let mut looked = at;
+        while looked < end {
+            let len = usize::try_from(PIECE_BYTES.min(end - looked)).map_err(io::Error::other)?;
+            let part = piece.get_mut(..len).unwrap_or_default();
+            file.read_exact_at(part, looked)?;
+            if part.iter().any(|byte| *byte != 0) {
+                out.content(Owner::Object(id), at, end - at, 0, Source::File(Arc::clone(file), at));
+                break;
+            }
+            looked += PIECE_BYTES;
+        }
+        at = end;
+    }
+    Ok(())
 }
 
 /// The object of a memfd that a descriptor leads to.
@@ -205,6 +240,34 @@ pub(super) fn memfd(subject: &Subject<'_>, place: &Place, out: &mut Collected) -
         out.note(MappedObject { writable: true, ..object });
     }
     Ok(id)
+}
+
+/// Which bytes of an object were found somewhere: ranges that do not touch each other, ascending.
+#[derive(Default)]
+struct Covered(Vec<(u64, u64)>);
+
+impl Covered {
+    /// Adds a range, and says which parts of it are new.
+    fn add(&mut self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let mut fresh = Vec::new();
+        let mut at = from;
+        for (start, end) in self.0.iter().copied().filter(|(start, end)| *start < to && from < *end) {
+            if at < start {
+                fresh.push((at, start));
+            }
+            at = at.max(end);
+        }
+        if at < to {
+            fresh.push((at, to));
+        }
+        self.0.extend(&fresh);
+        self.0.sort_unstable();
+        fresh
+    }
+
+    fn end(&self) -> u64 {
+        self.0.last().map_or(0, |(_, end)| *end)
+    }
 }
 
 /// How much of a mapping lies before the end of its file: behind it there is nothing to read.
@@ -268,4 +331,20 @@ fn open_place(subject: &Subject<'_>, area: &Area) -> Option<Place> {
         numbers.into_iter().find_map(|number| by_link(&format!("fd/{number}")))
     };
     by_path().or_else(|| by_link("exe")).or_else(by_descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Covered;
+
+    #[test]
+    fn only_what_is_new_is_told() {
+        let mut covered = Covered::default();
+        assert_eq!(covered.add(10, 20), [(10, 20)]);
+        assert_eq!(covered.add(30, 40), [(30, 40)]);
+        assert_eq!(covered.add(0, 50), [(0, 10), (20, 30), (40, 50)]);
+        assert_eq!(covered.add(5, 45), []);
+        assert_eq!(covered.add(60, 60), []);
+        assert_eq!(covered.end(), 50);
+    }
 }
