@@ -49,8 +49,7 @@ impl Guest {
 
     fn wait_until_stopped(&mut self) -> Outcome<()> {
         let start = Instant::now();
-        let stat = format!("/proc/{}/stat", self.pid);
-        while !fs::read_to_string(&stat).unwrap_or_default().contains(") T ") {
+        while !stands_still(self.pid) {
             if let Some(status) = self.child.try_wait()? {
                 self.ended = true;
                 return Err(self.ended_early(&status.to_string()));
@@ -186,6 +185,15 @@ impl Drop for Guest {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a signal has stopped every thread of `pid`.
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" T "))
+    })
 }
 
 /// The compiled program of a case.

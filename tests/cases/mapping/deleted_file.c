@@ -1,5 +1,4 @@
 //# expect: resumes
-//# flavours: alone running killed again exec twice
 //# show: mapping presence=deleted
 /* Mappings of a file that no path leads to any more, shared and private. */
 #include "../guest.h"

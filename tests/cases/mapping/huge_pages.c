@@ -1,7 +1,9 @@
 //# expect: resumes
+//# flavours: alone running killed again exec twice
 //# needs: huge-pages 4
 //# show: mapping page_bytes=2097152
-/* Pages of hugetlbfs, private and shared, and some that were reserved and never touched. */
+/* Pages of hugetlbfs, private and shared, and some that were reserved and never touched. (Not of an
+ * ordinary user: without CAP_CHECKPOINT_RESTORE shared memory is read through the process, which touches all of it.) */
 #include "../guest.h"
 
 #define HUGE (2ul << 20)
