@@ -48,6 +48,15 @@ impl ProcDir {
         Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
     }
 
+    /// The same of a file that some kernels do not have.
+    pub fn text_if_there(self, name: &str) -> Result<String, Error> {
+        let path = self.path(name);
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            read => read.map_err(|error| self.failed(&path, &error)),
+        }
+    }
+
     /// The bytes of a file of one of its threads.
     pub fn thread_bytes(self, tid: Tid, name: &str) -> Result<Vec<u8>, Error> {
         let path = self.thread_path(tid, name);

@@ -1,6 +1,7 @@
 //! The machine and the moment.
 
 use super::mapping::smaps::Area;
+use crate::error::Error;
 use crate::memory::TaskMemory;
 use crate::{parse, sys};
 use binfmt::note::host::Host;
@@ -9,16 +10,16 @@ use nix::time::ClockId;
 use std::fs;
 
 /// The vdso of the process, before the stub was written behind it.
-pub fn vdso(areas: &[Area], memory: &TaskMemory) -> Vec<u8> {
-    let Some(area) = areas.iter().find(|area| area.is_vdso()) else { return Vec::new() };
+pub fn vdso(areas: &[Area], memory: &TaskMemory) -> Result<Vec<u8>, Error> {
+    let Some(area) = areas.iter().find(|area| area.is_vdso()) else { return Ok(Vec::new()) };
     let mut image = vec![0; usize::try_from(area.len_bytes()).unwrap_or(0)];
-    if memory.read(area.start, &mut image).is_err() {
-        return Vec::new();
-    }
+    memory
+        .read(area.start, &mut image)
+        .map_err(|error| Error::question(memory.pid(), "reading its vdso", error))?;
     let end = elf_len(&image);
     // What stands behind the image is not the kernel's: zeros, or a stub of ours that an earlier dumper left there.
     image.iter_mut().skip(end).for_each(|byte| *byte = 0);
-    image
+    Ok(image)
 }
 
 /// Where an ELF image ends whose section headers stand last.

@@ -204,7 +204,7 @@ pub fn everything(frozen: &mut Frozen, options: &Options) -> Result<Outcome, Err
     if !collected.unsupported.is_empty() {
         return Ok(Outcome::Done(Box::new(collected)));
     }
-    let vdso = host::vdso(&areas, &memory);
+    let vdso = host::vdso(&areas, &memory)?;
     let asked = match ask(frozen, &memory, &areas, &facts, options, &mut collected)? {
         Some(asked) => asked,
         None => return Ok(Outcome::Busy),
@@ -251,7 +251,7 @@ fn ask(
             return Ok(Some(Vec::new()));
         }
     };
-    let timers = proc.text("timers").unwrap_or_default();
+    let timers = proc.text_if_there("timers")?;
     let mitigations = Mitigations::probe();
     let all: Vec<(Asked, Questions)> = facts
         .iter()
