@@ -43,7 +43,7 @@ fn build(image: OwnedFd, page: OwnedFd, report: &OwnedFd, place: Place) -> Resul
     let control = Control::map(place.hole, page.as_fd())?;
     drop(page);
     limit::raise_descriptors();
-    let own_credentials = credential::own();
+    let own_credentials = credential::own()?;
 
     let objects = Objects::make(&image, memory)?;
     mapping::rebuild(&image, memory, &objects, place.hole, &parked)?;

@@ -224,6 +224,10 @@ impl Midwife {
 
     /// Whether the task has ended: it tells its errors itself.
     fn is_gone(&self) -> bool {
+        // The leader's end is told after the ends of the others, which we trace.
+        for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
+            let _ = waitid(Id::Pid(*tid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
+        }
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         match waitid(Id::Pid(self.pid), flags) {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => true,

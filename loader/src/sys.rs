@@ -355,7 +355,10 @@ pub fn exit_now(status: i32) -> ! {
 /// Whether a process that may be nobody's child of ours has ended.
 pub fn has_ended(pid: i32) -> bool {
     // SAFETY: pidfd_open takes numbers.
-    let Ok(fd) = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) else { return true };
+    let fd = match check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
+        Ok(fd) => fd,
+        Err(error) => return error == Errno::ESRCH,
+    };
     let fd = adopt(RawFd::try_from(fd).unwrap_or(-1));
     let mut ready = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&fd), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)

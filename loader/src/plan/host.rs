@@ -2,7 +2,7 @@
 
 use crate::aside;
 use crate::cli::{Allow, Options};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::rebuild::file::{self, Found};
 use crate::sys;
@@ -36,7 +36,8 @@ pub struct Host {
 impl Host {
     /// Looks everything up that `image` makes interesting.
     pub fn look(image: &Image) -> Result<Host> {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read_to_string("/proc/self/status")
+            .map_err(|error| Error::io("read /proc/self/status", &error))?;
         let own = aside::own_mappings()?;
         let vdso = own.iter().find(|mapping| mapping.name == "[vdso]");
         let vdso =

@@ -1,7 +1,7 @@
 //! Who a thread is: set by the thread itself, because the kernel keeps credentials for each.
 
 use crate::arena::Arena;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use binfmt::image::Image;
 use binfmt::note::credential::Credential;
 use binfmt::program::Program;
@@ -121,10 +121,12 @@ fn set_capabilities(
 }
 
 /// Who this process is, in the words of the image, from `/proc/self/status` and prctl.
-pub fn own() -> Credential {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bits = super::prctl(libc::PR_GET_SECUREBITS, [0; 4]).unwrap_or(0);
-    Credential { secure_bits: u32::try_from(bits).unwrap_or(0), ..parse(&status) }
+pub fn own() -> Result<Credential> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(|error| Error::io("read /proc/self/status", &error))?;
+    let bits = super::prctl(libc::PR_GET_SECUREBITS, [0; 4])
+        .map_err(|error| Error::step("read the loader's own securebits", error))?;
+    Ok(Credential { secure_bits: u32::try_from(bits).unwrap_or(0), ..parse(&status) })
 }
 
 fn parse(status: &str) -> Credential {
