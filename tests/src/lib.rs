@@ -7,7 +7,11 @@
 //! lacks, and [`tools`] where the programs under test are.
 //!
 //! A real [`program`] is checkpointed at random [`moments`], and what comes of it is compared with an undisturbed run.
+//!
+//! The safety tests do their worst to a [`target`] that watches itself: [`tracer`] runs a dumper or a loader and kills it, or
+//! fails a call of it, at any system call; [`aftermath`] says what a resume left.
 
+pub mod aftermath;
 pub mod difference;
 pub mod flavour;
 pub mod guest;
@@ -20,7 +24,9 @@ pub mod snapshot;
 pub mod spec;
 pub mod stage;
 pub mod sys;
+pub mod target;
 pub mod tools;
+pub mod tracer;
 
 /// Why a test failed, for the person who reads it.
 pub type Outcome<T> = Result<T, Stopped>;
