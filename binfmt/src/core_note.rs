@@ -7,6 +7,7 @@ use crate::image::StandardNote;
 use crate::note::task::Task;
 use crate::note::thread::{Registers, Thread};
 use crate::wire::{Reader, Wire};
+use std::collections::BTreeMap;
 
 const NT_PRSTATUS: u32 = 1;
 const NT_FPREGSET: u32 = 2;
@@ -103,18 +104,19 @@ pub fn files(mapped: &[(u64, u64, u64, &[u8])]) -> StandardNote {
     note(CORE, NT_FILE, out)
 }
 
-/// The XSAVE area of thread `tid` among standard notes.
-pub fn extended_state(notes: &[StandardNote], tid: u32) -> Option<&[u8]> {
+/// The XSAVE areas among standard notes, by thread id.
+pub fn extended_states(notes: &[StandardNote]) -> BTreeMap<u32, &[u8]> {
     let mut current = None;
+    let mut areas = BTreeMap::new();
     for note in notes {
         if note.owner == CORE && note.number == NT_PRSTATUS {
             current = prstatus_tid(&note.bytes);
         }
-        if note.owner == LINUX && note.number == NT_X86_XSTATE && current == Some(tid) {
-            return Some(&note.bytes);
+        if let Some(tid) = current.filter(|_| note.owner == LINUX && note.number == NT_X86_XSTATE) {
+            areas.insert(tid, note.bytes.as_slice());
         }
     }
-    None
+    areas
 }
 
 fn prstatus_tid(bytes: &[u8]) -> Option<u32> {
@@ -156,8 +158,7 @@ mod tests {
         let sizes: Vec<usize> = notes.iter().map(|note| note.bytes.len()).collect();
         assert_eq!(sizes, [336, 512, 2696], "elf_prstatus, user_fpregs_struct, the area");
         assert_eq!(process(&task, 0, 0, 0, b"sh").bytes.len(), 136, "elf_prpsinfo");
-        assert_eq!(extended_state(&notes, 77), Some([7; 2696].as_slice()));
-        assert_eq!(extended_state(&notes, 78), None);
+        assert_eq!(extended_states(&notes), BTreeMap::from([(77, [7; 2696].as_slice())]));
     }
 
     #[test]

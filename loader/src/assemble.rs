@@ -5,6 +5,7 @@ use crate::aside;
 use crate::commit;
 use crate::control::{Control, Word};
 use crate::error::{Error, Result};
+use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::descriptor::{self, OwnStdio};
 use crate::rebuild::mapping::Objects;
@@ -52,14 +53,16 @@ fn build(image: OwnedFd, page: OwnedFd, report: &OwnedFd, place: Place) -> Resul
     lock::rebuild(&image)?;
     task::rebuild(root, memory)?;
     give_new_tid(&image, root, place.identity)?;
+    let index = Threads::of(&image);
     let midwife = control.get(Word::Midwife);
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
-    let threads = commit::start_threads(&image, root, &own_credentials, control, &mut arena)?;
+    let threads = commit::start_threads(&image, &index, root, &own_credentials, control, &mut arena)?;
     timer::create(&image, root, |tid| current_tid(root, place.identity, tid))?;
     filesystem::rebuild(&image, root)?;
     let last = commit::Last {
         image: &image,
+        index: &index,
         task: root,
         memory,
         own: &own_credentials,

@@ -9,6 +9,7 @@ use crate::arena::Arena;
 use crate::assemble::current_tid;
 use crate::control::{Control, Progress, Word};
 use crate::error::{Error, Result};
+use crate::index::Threads;
 use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
 use crate::stage::Identity;
 use crate::sys;
@@ -48,6 +49,7 @@ struct Waiting {
 /// Starts every thread but the leader. Each waits until the midwife holds it.
 pub fn start_threads(
     image: &Image,
+    index: &Threads<'_>,
     task: &Task,
     own: &Credential,
     control: Control,
@@ -64,13 +66,14 @@ pub fn start_threads(
             "until the midwife holds all threads",
         );
         thread::early_program(saved, arena, &mut program)?;
-        signal::pending(image, (task.pid, saved.tid), (task.pid, saved.tid), arena, &mut program)?;
-        schedule::program(image, saved.tid, arena, &mut program)?;
-        credential::program(image, saved.tid, own, arena, &mut program)?;
+        let ids = (task.pid, saved.tid);
+        signal::pending(image, index, ids, ids, arena, &mut program)?;
+        schedule::program(index, saved.tid, arena, &mut program)?;
+        credential::program(index, saved.tid, own, arena, &mut program)?;
         thread::late_program(saved, &mut program);
         program.push(Op::Store { address: ready, value: READY }, "ready");
         program.ask(system_call!(SYS_futex), &[ready, FUTEX_WAKE, EVERYBODY], "the leader");
-        leave(image, saved, control, arena, &mut program)?;
+        leave(index, saved, control, arena, &mut program)?;
         let exit = failure_exit(ready, FAILED, arena)?;
         let at = arena.put(&program.encode(exit))?;
         let tid = i32::try_from(saved.tid).map_err(|_| Error::Internal("a thread id is out of range"))?;
@@ -82,15 +85,15 @@ pub fn start_threads(
 
 /// Appends the end of every thread's program.
 fn leave(
-    image: &Image,
+    index: &Threads<'_>,
     saved: &Thread,
     control: Control,
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
     program.push(Op::WaitNonZero { address: control.address(Word::Gate) }, "until all are ready");
-    seccomp::program(image, saved.tid, arena, program)?;
-    let frame = thread::frame(image, saved, arena)?;
+    seccomp::program(index, saved.tid, arena, program)?;
+    let frame = thread::frame(index, saved, arena)?;
     program.push(Op::Return { frame }, format!("into thread {}", saved.tid));
     Ok(())
 }
@@ -110,6 +113,8 @@ fn failure_exit(word: u64, value: u32, arena: &mut Arena) -> Result<u64> {
 pub struct Last<'a> {
     /// The image.
     pub image: &'a Image,
+    /// What it says of each thread.
+    pub index: &'a Threads<'a>,
     /// The process.
     pub task: &'a Task,
     /// Its address space.
@@ -172,11 +177,11 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let mut program = Program::new();
     thread::early_program(leader, arena, &mut program)?;
     signal::dispositions(image, task, arena, &mut program)?;
-    signal::pending(image, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
-    schedule::program(image, task.pid, arena, &mut program)?;
+    signal::pending(image, last.index, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
+    schedule::program(last.index, task.pid, arena, &mut program)?;
     task::early_program(task, memory, last.executable.as_ref(), arena, &mut program)?;
     limit::program(image, task, arena, &mut program)?;
-    credential::program(image, task.pid, last.own, arena, &mut program)?;
+    credential::program(last.index, task.pid, last.own, arena, &mut program)?;
     task::late_program(task, &mut program);
     thread::late_program(leader, &mut program);
     timer::arm(image, task, arena, &mut program)?;
@@ -193,6 +198,6 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let progress = last.control.address(Word::Progress);
     program.push(Op::Store { address: progress, value: Progress::Ready.word() }, "ready");
     program.ask(system_call!(SYS_futex), &[progress, FUTEX_WAKE, EVERYBODY], "the midwife");
-    leave(image, leader, last.control, arena, &mut program)?;
+    leave(last.index, leader, last.control, arena, &mut program)?;
     Ok(program)
 }

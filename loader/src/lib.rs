@@ -20,6 +20,7 @@ pub mod control;
 pub mod error;
 pub mod fill;
 pub mod frame;
+pub mod index;
 pub mod midwife;
 pub mod plan;
 pub mod rebuild;

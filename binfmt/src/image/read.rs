@@ -8,6 +8,7 @@ use crate::digest::Digester;
 use crate::note::{ANCILLARY, FromNote, Note};
 use crate::wire::{Reader, Wire};
 use byteorder::{ByteOrder, LittleEndian};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -117,12 +118,12 @@ impl Image {
         self.segments.iter().filter(move |(segment, _)| segment.owner == owner)
     }
 
-    /// The XSAVE area of thread `tid`: from the standard notes, where a debugger finds it, or from our own.
-    pub fn extended_state(&self, tid: u32) -> Option<&[u8]> {
-        crate::core_note::extended_state(&self.standard, tid).or_else(|| {
-            let mut notes = self.all::<crate::note::thread::ExtendedState>();
-            notes.find(|note| note.tid == tid).map(|note| note.area.0.as_slice())
-        })
+    /// The XSAVE areas by thread id: from the standard notes, where a debugger finds them, or from our own.
+    pub fn extended_states(&self) -> BTreeMap<u32, &[u8]> {
+        let own = self.all::<crate::note::thread::ExtendedState>();
+        let mut areas: BTreeMap<u32, &[u8]> = own.map(|note| (note.tid, note.area.0.as_slice())).collect();
+        areas.extend(crate::core_note::extended_states(&self.standard));
+        areas
     }
 
     /// The digest that every segment must have, in the order of [`Image::segments`].

@@ -95,10 +95,7 @@ impl Host {
 
     /// A state in use that this processor or kernel lacks.
     fn processor_refusal(&self, image: &Image) -> Option<Refusal> {
-        let in_use = image
-            .all::<Thread>()
-            .filter_map(|thread| image.extended_state(thread.tid))
-            .fold(0, |all, area| all | frame::features_in_use(area));
+        let in_use = image.extended_states().values().fold(0, |all, area| all | frame::features_in_use(area));
         let missing = in_use & !self.extended_features;
         let names = [
             "x87",

@@ -2,7 +2,7 @@
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
-use binfmt::image::Image;
+use crate::index::Threads;
 use binfmt::note::credential::Credential;
 use binfmt::program::Program;
 use binfmt::system_call;
@@ -18,13 +18,13 @@ const CAPABILITIES: u64 = 64;
 /// Appends the calls that make the thread who it was. What is so already is left alone: an ordinary user then needs no
 /// right at all.
 pub fn program(
-    image: &Image,
+    threads: &Threads<'_>,
     saved_tid: u32,
     own: &Credential,
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
-    let Some(wanted) = image.all::<Credential>().find(|note| note.tid == saved_tid) else { return Ok(()) };
+    let Some(wanted) = threads.credentials.get(&saved_tid).copied() else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     let ids_differ = own.user != wanted.user || own.group != wanted.group || own.groups != wanted.groups;
     let caps_differ = own.permitted != wanted.permitted

@@ -2,7 +2,7 @@
 
 use crate::arena::Arena;
 use crate::error::Result;
-use binfmt::image::Image;
+use crate::index::Threads;
 use binfmt::note::schedule::Schedule;
 use binfmt::program::Program;
 use binfmt::system_call;
@@ -16,8 +16,13 @@ const PRIO_PROCESS: u64 = 0;
 const ATTRIBUTE_BYTES: u32 = 56;
 
 /// Appends the calls that schedule a thread as it was.
-pub fn program(image: &Image, saved_tid: u32, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    let Some(wanted) = image.all::<Schedule>().find(|note| note.tid == saved_tid) else { return Ok(()) };
+pub fn program(
+    threads: &Threads<'_>,
+    saved_tid: u32,
+    arena: &mut Arena,
+    program: &mut Program,
+) -> Result<()> {
+    let Some(wanted) = threads.schedules.get(&saved_tid).copied() else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     // A processor that this host lacks is no reason not to run: the kernel refuses only a mask with none that exists.
     let affinity = arena.put(&wanted.affinity.0)?;

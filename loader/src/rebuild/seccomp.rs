@@ -2,8 +2,8 @@
 
 use crate::arena::Arena;
 use crate::error::Result;
-use binfmt::image::Image;
-use binfmt::note::seccomp::{Seccomp, SeccompMode};
+use crate::index::Threads;
+use binfmt::note::seccomp::SeccompMode;
 use binfmt::program::Program;
 use binfmt::system_call;
 
@@ -13,8 +13,13 @@ const SECCOMP_SET_MODE_FILTER: u64 = 1;
 const INSTRUCTION_BYTES: usize = 8;
 
 /// Appends the calls that restrict a thread as it was.
-pub fn program(image: &Image, saved_tid: u32, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    let Some(wanted) = image.all::<Seccomp>().find(|note| note.tid == saved_tid) else { return Ok(()) };
+pub fn program(
+    threads: &Threads<'_>,
+    saved_tid: u32,
+    arena: &mut Arena,
+    program: &mut Program,
+) -> Result<()> {
+    let Some(wanted) = threads.restrictions.get(&saved_tid).copied() else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     match wanted.mode {
         SeccompMode::Disabled => {}

@@ -2,9 +2,10 @@
 
 use crate::arena::Arena;
 use crate::error::Result;
+use crate::index::Threads;
 use crate::rebuild::timer;
 use binfmt::image::Image;
-use binfmt::note::signal::{Action, PendingSignals, SignalHandlers, SignalInfo};
+use binfmt::note::signal::{Action, SignalHandlers, SignalInfo};
 use binfmt::note::task::Task;
 use binfmt::note::timer::PosixTimer;
 use binfmt::program::Program;
@@ -36,6 +37,7 @@ pub fn dispositions(image: &Image, task: &Task, arena: &mut Arena, program: &mut
 /// a thread may queue for itself every kind of signal information; all signals are blocked meanwhile.
 pub fn pending(
     image: &Image,
+    threads: &Threads<'_>,
     saved: (u32, u32),
     now: (u32, u32),
     arena: &mut Arena,
@@ -44,7 +46,8 @@ pub fn pending(
     let (saved_pid, saved_tid) = saved;
     let (pid, tid) = now;
     let leads = saved_pid == saved_tid;
-    for note in image.all::<PendingSignals>().filter(|note| note.pid == saved_pid) {
+    let of_process = leads.then(|| threads.queue(saved_pid, 0)).into_iter().flatten();
+    for note in threads.queue(saved_pid, saved_tid).chain(of_process) {
         let of_timer = |info: &SignalInfo| {
             let id = timer::timer_id(info);
             let mut timers = image.all::<PosixTimer>().filter(|timer| timer.pid == saved_pid);
@@ -61,7 +64,7 @@ pub fn pending(
                     &[pid.into(), tid.into(), signal, address],
                     purpose,
                 );
-            } else if note.tid == 0 && leads {
+            } else {
                 let purpose = format!("{purpose} process {saved_pid}");
                 program.must(system_call!(SYS_rt_sigqueueinfo), &[pid.into(), signal, address], purpose);
             }

@@ -3,8 +3,7 @@
 use crate::arena::Arena;
 use crate::error::{Error, Result};
 use crate::frame;
-use binfmt::image::Image;
-use binfmt::note::signal::PendingSignals;
+use crate::index::Threads;
 use binfmt::note::thread::Thread;
 use binfmt::program::Program;
 use binfmt::restart::{self, Signals};
@@ -61,20 +60,18 @@ pub fn late_program(thread: &Thread, program: &mut Program) {
 }
 
 /// Puts the signal frame of a thread into the arena and returns its address.
-pub fn frame(image: &Image, thread: &Thread, arena: &mut Arena) -> Result<u64> {
-    let area = image
-        .extended_state(thread.tid)
-        .ok_or(Error::Internal("a thread's floating-point state is missing"))?;
-    let registers = restart::elsewhere(&thread.registers, signals(image, thread));
+pub fn frame(threads: &Threads<'_>, thread: &Thread, arena: &mut Arena) -> Result<u64> {
+    let area = threads.areas.get(&thread.tid);
+    let area = area.ok_or(Error::Internal("a thread's floating-point state is missing"))?;
+    let registers = restart::elsewhere(&thread.registers, signals(threads, thread));
     let state = arena.put(&frame::extended_state(area))?;
     arena.put(&frame::ucontext(&registers, thread.signal_mask, &thread.alternate_stack, state))
 }
 
 /// Whether a signal waits that the thread does not block.
-fn signals(image: &Image, thread: &Thread) -> Signals {
-    let queues = image.all::<PendingSignals>().filter(|queue| queue.pid == thread.pid);
-    let mine =
-        queues.filter(|queue| queue.tid == 0 || queue.tid == thread.tid).flat_map(|queue| &queue.signals);
+fn signals(threads: &Threads<'_>, thread: &Thread) -> Signals {
+    let queues = threads.queue(thread.pid, thread.tid).chain(threads.queue(thread.pid, 0));
     let open = |signal: u32| thread.signal_mask >> signal.saturating_sub(1) & 1 == 0;
-    if mine.map(|info| info.signal).any(open) { Signals::Waiting } else { Signals::Quiet }
+    let waits = queues.flat_map(|queue| &queue.signals).map(|info| info.signal).any(open);
+    if waits { Signals::Waiting } else { Signals::Quiet }
 }
