@@ -50,7 +50,29 @@ fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Raises the pool to what all cases together use. It stays raised until the runner ends.
+/// The pool of huge pages as it was; dropping it puts it back.
+#[derive(Debug)]
+pub struct HugePagePool(Option<String>);
+
+impl HugePagePool {
+    /// Remembers it.
+    pub fn remember() -> HugePagePool {
+        HugePagePool(fs::read_to_string(HUGE_PAGES).ok())
+    }
+}
+
+impl Drop for HugePagePool {
+    fn drop(&mut self) {
+        if let Some(before) =
+            self.0.take().filter(|before| fs::read_to_string(HUGE_PAGES).is_ok_and(|now| now != *before))
+        {
+            // Who could raise it can lower it.
+            let _ = fs::write(HUGE_PAGES, before);
+        }
+    }
+}
+
+/// Raises the pool to what all cases together use, until the runner puts it back.
 fn reserve_huge_pages(count: u64) -> bool {
     let read =
         || fs::read_to_string(HUGE_PAGES).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);

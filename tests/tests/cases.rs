@@ -33,7 +33,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     sys::keep_descriptors_from_children()?;
     let tools = Arc::new(Tools::gather(&tools::built()?)?);
     let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), Some(&tools))).collect();
+    let pool = machine::HugePagePool::remember();
     let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(pool);
     if conclusion.has_failed() {
         println!("what they left: {}", tools.program("..").canonicalize()?.display());
     } else {
