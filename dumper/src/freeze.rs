@@ -54,6 +54,8 @@ pub enum Waited {
 pub enum Moved {
     /// It is at the entry to or the exit from a system call.
     AtSyscall,
+    /// A signal is about to be delivered to it.
+    AtSignal,
     /// It has ended.
     Died,
 }
@@ -184,11 +186,11 @@ impl Stopped {
         sys::set_regset(self.tid, NT_PRSTATUS, &bytes)
     }
 
-    /// Sends it to `rip` by one word, then blocks all signals. Killed before, between or after, we leave a thread that
+    /// Sends it to `rip` by one word, then blocks the signals of `mask`. Killed before, between or after, we leave a thread that
     /// finds its way back, if what stands at `rip` leads it there.
-    pub fn divert(&mut self, rip: u64) -> Result<(), Errno> {
+    pub fn divert(&mut self, rip: u64, mask: u64) -> Result<(), Errno> {
         sys::poke_user(self.tid, RIP_OFFSET, rip)?;
-        sys::set_signal_mask(self.tid, u64::MAX)
+        sys::set_signal_mask(self.tid, mask)
     }
 
     /// Lets it run to the next entry to or exit from a system call. Signals that cannot be blocked are passed on.
@@ -203,6 +205,20 @@ impl Stopped {
                 WaitEvent::Stopped(_) | WaitEvent::None => signal = 0,
                 WaitEvent::Ended => return Ok(Moved::Died),
             }
+        }
+    }
+
+    /// Lets it run until `signal` is about to be delivered. Signals that cannot be blocked are passed on.
+    pub fn run_to_signal(&self, signal: u32) -> Result<Moved, Errno> {
+        let mut passed_on = 0;
+        loop {
+            sys::cont(self.tid, passed_on)?;
+            passed_on = match next_event(self.pid, self.tid, None)? {
+                WaitEvent::Stopped(status) if status.cast_unsigned() == signal => return Ok(Moved::AtSignal),
+                WaitEvent::Stopped(status) if status >> 8 == 0 => status & 0x7f,
+                WaitEvent::Stopped(_) | WaitEvent::None => 0,
+                WaitEvent::Ended => return Ok(Moved::Died),
+            };
         }
     }
 

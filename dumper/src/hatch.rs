@@ -9,12 +9,13 @@
 //! 2. stub, registers and mask are written; the registers are those with which the thread goes on by itself;
 //! 3. one word sends it there, then all signals are blocked;
 //! 4. it stops at the exit of its `mmap`; the program is written back to front, the first operation's kind last;
-//! 5. it stops at the exit of its `munmap`; mask, then registers, are put back by us.
+//! 5. it runs to the end of the program, where it knocks ([`Knock`]);
+//! 6. it stops at the exit of its `munmap`; mask, then registers, are put back by us.
 
 pub mod place;
 mod questions;
 
-pub use questions::{Answers, Arg, Question, Questions};
+pub use questions::{Answers, Arg, Knock, Question, Questions};
 
 use crate::error::Error;
 use crate::freeze::{Moved, Stopped};
@@ -88,7 +89,7 @@ pub fn ask(
     questions: &Questions,
 ) -> Result<Answers, Error> {
     let locked_before_kb = if questions.asks_about_locks() { locked_kb(pid) } else { 0 };
-    let mut visit = Visit { pid, thread, memory, place, signals };
+    let mut visit = Visit { pid, thread, memory, place, signals, knock: questions.knock() };
     let len_bytes = scratch_len_bytes(questions);
     let scratch = match visit.enter(len_bytes, Room::AsItIs)? {
         Some(scratch) => Some(scratch),
@@ -136,6 +137,7 @@ struct Visit<'a> {
     memory: &'a TaskMemory,
     place: Place,
     signals: Signals,
+    knock: Option<Knock>,
 }
 
 impl Visit<'_> {
@@ -146,7 +148,8 @@ impl Visit<'_> {
         let filled = Stub::get().filled(scratch_len_bytes, self.thread.signal_mask(), &alone);
         let written = self.memory.write(self.place.address, &filled);
         written.map_err(|error| self.failed("writing the stub", error))?;
-        let diverted = self.thread.divert(self.place.address + ENTRY);
+        let mask = self.knock.map_or(u64::MAX, Knock::mask);
+        let diverted = self.thread.divert(self.place.address + ENTRY, mask);
         diverted.map_err(|error| self.failed("entering the stub", error))?;
         self.step("mapping scratch memory")?;
         let raised = if room == Room::Made { raise_limits(self.pid) } else { Vec::new() };
@@ -178,15 +181,34 @@ impl Visit<'_> {
         let written = self.memory.write(scratch + KIND_BYTES as u64, rest);
         let written = written.and_then(|()| self.memory.write(scratch, kind));
         written.map_err(|error| self.failed("writing the questions", error))?;
-        // Every call stops twice; then comes the entry to munmap.
-        for _ in 0..program.ops().len() * 2 + 1 {
-            self.step("asking")?;
+        match self.knock {
+            Some(knock) => self.wait_for_knock(knock)?,
+            // Every call stops twice.
+            None => (0..program.ops().len() * 2).try_for_each(|_| self.step("asking"))?,
         }
+        // Then comes the entry to munmap.
+        self.step("asking")?;
         if self.registers()?.rip == self.place.address + Stub::get().unmapped_offset {
             return Ok(());
         }
         let whom = format!("asking thread {}", self.thread.tid());
         Err(Error::question(self.pid, whom, "it is not where it should be"))
+    }
+
+    /// Lets the thread run to the exit from the call by which it knocks. Somebody else may send it that signal as well.
+    fn wait_for_knock(&self, knock: Knock) -> Result<(), Error> {
+        loop {
+            match self.thread.run_to_signal(knock.signal) {
+                Ok(Moved::Died) => return Err(Error::Died { pid: self.pid }),
+                Ok(_) => {}
+                Err(error) => return Err(self.failed("asking", error)),
+            }
+            let registers = self.registers()?;
+            let inside = registers.rip.wrapping_sub(self.place.address) < Stub::get().unmapped_offset;
+            if inside && registers.orig_rax == libc::SYS_tgkill.cast_unsigned() {
+                return Ok(());
+            }
+        }
     }
 
     /// Puts the thread, which stands at the exit from a call of the stub, back to where it was found.
@@ -197,7 +219,7 @@ impl Visit<'_> {
     /// Lets the thread run to the next entry to or exit from a call.
     fn step(&self, what: &str) -> Result<(), Error> {
         match self.thread.run_to_syscall() {
-            Ok(Moved::AtSyscall) => Ok(()),
+            Ok(Moved::AtSyscall | Moved::AtSignal) => Ok(()),
             Ok(Moved::Died) => Err(Error::Died { pid: self.pid }),
             Err(error) => Err(self.failed(what, error)),
         }

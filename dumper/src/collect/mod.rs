@@ -26,7 +26,7 @@ use crate::Options;
 use crate::error::{Error, Unsupported};
 use crate::freeze::{Frozen, Stopped};
 use crate::hatch::place::{self, Found};
-use crate::hatch::{self, Answers, Questions};
+use crate::hatch::{self, Answers, Knock, Questions};
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::procdir::ProcDir;
@@ -261,6 +261,7 @@ fn ask(
                 true => Asked::of_leader(&mut questions, &mitigations, &thread.status, &timers),
                 false => Asked::of_thread(&mut questions, &mitigations, &thread.status),
             };
+            questions.end_by(Knock::from_status(&thread.status));
             (asked, questions)
         })
         .collect();

@@ -3,6 +3,7 @@
 //! A question is a system call; where the kernel writes the answer to memory, its argument is a place among the
 //! answers, which follow the program in the scratch memory.
 
+use crate::parse;
 use binfmt::program::{Program, SystemCall};
 use binfmt::system_call;
 use nix::errno::Errno;
@@ -29,12 +30,52 @@ struct Asked {
     answer_bytes: u64,
 }
 
+/// A signal that a thread sends itself when it has answered, so that it need not be stopped at every call: two stops for
+/// each are most of what asking costs.
+///
+/// The signal is one that the process ignores and the thread neither blocks nor has pending. To a thread without a
+/// tracer nothing happens at all; one that is traced stops before it is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knock {
+    /// Its process id, as the process itself sees it.
+    process: u32,
+    /// Its thread id, likewise.
+    thread: u32,
+    /// The signal.
+    pub signal: u32,
+}
+
+impl Knock {
+    /// The knock of the thread with this `/proc/PID/task/TID/status`, if there is one. A thread with a seccomp filter has
+    /// none: its filter need not allow more calls than it must.
+    pub fn from_status(status: &str) -> Option<Knock> {
+        let in_own_namespace = |key| parse::value(status, key)?.split_whitespace().last()?.parse().ok();
+        let mut taken = 0;
+        for key in ["SigCgt", "SigBlk", "SigPnd", "ShdPnd"] {
+            taken |= parse::hex(status, key)?;
+        }
+        // By default these are ignored, and nothing else happens.
+        let ignored = [libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD].map(i32::cast_unsigned);
+        let signal = ignored.into_iter().find(|signal| taken >> (signal - 1) & 1 == 0)?;
+        let filtered = parse::decimal(status, "Seccomp") != Some(0);
+        let knock =
+            Knock { process: in_own_namespace("NStgid")?, thread: in_own_namespace("NSpid")?, signal };
+        (!filtered).then_some(knock)
+    }
+
+    /// The signals to block meanwhile: all others.
+    pub fn mask(self) -> u64 {
+        !(1 << (self.signal - 1))
+    }
+}
+
 /// A list of questions, put in one go.
 #[derive(Clone, Debug, Default)]
 pub struct Questions {
     asked: Vec<Asked>,
     answers_bytes: u64,
     about_locks: bool,
+    knock: Option<Knock>,
 }
 
 impl Questions {
@@ -60,6 +101,16 @@ impl Questions {
     /// Also finds out whether memory mapped from now on is locked, which no call tells: it is seen on the scratch memory.
     pub fn ask_about_locks(&mut self) {
         self.about_locks = true;
+    }
+
+    /// Lets the thread knock when it has answered.
+    pub fn end_by(&mut self, knock: Option<Knock>) {
+        self.knock = knock;
+    }
+
+    /// How it knocks.
+    pub fn knock(&self) -> Option<Knock> {
+        self.knock
     }
 
     /// Whether that was asked.
@@ -94,7 +145,8 @@ impl Questions {
         let dont_fork = u64::from(libc::MADV_DONTFORK.cast_unsigned());
         program.ask(system_call!(SYS_madvise), &[scratch, 4096, dont_fork], "the scratch memory");
         // One more operation stands at the end of every program, and the first one above is ours.
-        let answers = scratch + (self.asked.len() as u64 + 2) * (program.len_bytes() as u64 / 2);
+        let operations = self.asked.len() + usize::from(self.knock.is_some());
+        let answers = scratch + (operations as u64 + 2) * (program.len_bytes() as u64 / 2);
         for asked in &self.asked {
             let args: Vec<u64> = asked
                 .args
@@ -105,6 +157,10 @@ impl Questions {
                 })
                 .collect();
             program.ask(asked.call, &args, asked.purpose);
+        }
+        if let Some(knock) = self.knock {
+            let args = [knock.process.into(), knock.thread.into(), knock.signal.into()];
+            program.ask(system_call!(SYS_tgkill), &args, "us, who wait for it");
         }
         program
     }
@@ -172,6 +228,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_knock_takes_nothing_from_the_thread() {
+        let status = |caught: &str, blocked: &str, seccomp: u32| {
+            format!(
+                "NStgid:\t900\t7\nNSpid:\t905\t9\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\nSeccomp:\t{seccomp}\n"
+            )
+        };
+        let urgent = Knock { process: 7, thread: 9, signal: 23 };
+        assert_eq!(Knock::from_status(&status("0", "0", 0)), Some(urgent));
+        assert_eq!(urgent.mask(), !(1 << 22));
+        let window = Knock { signal: 28, ..urgent };
+        assert_eq!(Knock::from_status(&status("400000", "0", 0)), Some(window), "SIGURG has a handler");
+        assert_eq!(Knock::from_status(&status("400000", "8010000", 0)), None, "the others are blocked");
+        assert_eq!(Knock::from_status(&status("0", "0", 2)), None, "a filter");
+        assert_eq!(Knock::from_status(""), None);
+    }
+
+    #[test]
     fn answers_follow_the_program() {
         let mut questions = Questions::new();
         questions.prctl(libc::PR_GET_DUMPABLE, "dumpable");
@@ -182,5 +255,11 @@ mod tests {
         let shown = program.to_string();
         assert!(shown.contains(&format!("prctl(0x2, {answers:#x})")), "{shown}");
         assert_eq!(questions.len_bytes(), program.len_bytes() as u64 + 8);
+        questions.end_by(Some(Knock { process: 1, thread: 2, signal: 23 }));
+        let program = questions.program(0x10000);
+        let answers = 0x10000 + program.len_bytes() as u64;
+        let shown = program.to_string();
+        assert!(shown.contains(&format!("prctl(0x2, {answers:#x})")), "{shown}");
+        assert!(shown.contains("tgkill(0x1, 0x2, 0x17)"), "{shown}");
     }
 }
