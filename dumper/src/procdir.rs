@@ -2,9 +2,16 @@
 
 use crate::error::Error;
 use binfmt::address::{Pid, Tid};
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Reads a file of `/proc`, none of which says how long it is: most come in one piece.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(8 << 10);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// The directory `/proc/PID` of one process.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +47,7 @@ impl ProcDir {
     /// The bytes of a file.
     pub fn bytes(self, name: &str) -> Result<Vec<u8>, Error> {
         let path = self.path(name);
-        fs::read(&path).map_err(|error| self.failed(&path, &error))
+        read(&path).map_err(|error| self.failed(&path, &error))
     }
 
     /// The text of a file; bytes that are not UTF-8 (names of programs and files) are replaced.
@@ -60,7 +67,7 @@ impl ProcDir {
     /// The bytes of a file of one of its threads.
     pub fn thread_bytes(self, tid: Tid, name: &str) -> Result<Vec<u8>, Error> {
         let path = self.thread_path(tid, name);
-        fs::read(&path).map_err(|error| self.failed(&path, &error))
+        read(&path).map_err(|error| self.failed(&path, &error))
     }
 
     /// The text of a file of one of its threads.
