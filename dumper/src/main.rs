@@ -5,6 +5,7 @@ use clap::{CommandFactory, Parser};
 use dumper::allow::Allow;
 use dumper::error::{Error, Status};
 use dumper::{Afterwards, Options};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -88,10 +89,15 @@ fn main() -> ExitCode {
     match run(&arguments, &options) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ckpt-dump: {error}");
+            tell(&error.to_string());
             error.status().into()
         }
     }
+}
+
+fn tell(text: &str) {
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "ckpt-dump: {text}");
 }
 
 fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
@@ -102,7 +108,7 @@ fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
     if arguments.verbose {
         let frozen_ms = report.frozen.as_secs_f64() * 1e3;
         let (threads, image_bytes) = (report.threads, report.image_bytes);
-        eprintln!("ckpt-dump: {threads} threads, {image_bytes} bytes, stood still for {frozen_ms:.3} ms");
+        tell(&format!("{threads} threads, {image_bytes} bytes, stood still for {frozen_ms:.3} ms"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -120,7 +126,6 @@ fn check(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
     } else {
         items.iter().map(|item| format!("{}\n  {}\n", item.what, item.advice)).collect()
     };
-    use std::io::Write;
     // A reader that has gone away has heard enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(code)

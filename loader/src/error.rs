@@ -65,8 +65,13 @@ impl From<ImageError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Image(error) => write!(out, "cannot resume: {error}"),
-            Error::Open(path, error) => write!(out, "cannot open {path}: {error}"),
+            Error::Image(error) => write!(out, "cannot resume: {error}\n  {}", error.advice()),
+            Error::Open(path, error) => {
+                write!(
+                    out,
+                    "cannot open {path}: {error}\n  name a file that ckpt-dump has made, and that you may read"
+                )
+            }
             Error::Refused(refusals) => {
                 for (index, refusal) in refusals.iter().enumerate() {
                     let newline = if index == 0 { "" } else { "\n" };

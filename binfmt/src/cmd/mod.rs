@@ -108,10 +108,9 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err((_, Failure { status: 0, .. })) => ExitCode::SUCCESS,
         Err((_, Failure { status, message, advice })) => {
-            eprintln!("ckpt: {message}");
-            if let Some(advice) = advice {
-                eprintln!("  {advice}");
-            }
+            let advice = advice.map(|advice| format!("\n  {advice}")).unwrap_or_default();
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "ckpt: {message}{advice}");
             ExitCode::from(status)
         }
     }

@@ -68,6 +68,22 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    /// What the person can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            ImageError::Io { .. } => "see whether it can be read at all: ckpt verify FILE",
+            ImageError::Foreign(_) => "name a file that ckpt-dump has made",
+            ImageError::Architecture(_) => "resume it on a machine of that kind",
+            ImageError::Version { .. } | ImageError::UnknownNote { .. } => {
+                "use the ckpt that made it, or a newer one"
+            }
+            ImageError::Truncated { .. } => "copy it anew: the end is missing",
+            ImageError::Damaged { .. } => "copy it anew; ckpt verify FILE names all that is wrong",
+        }
+    }
+}
+
 /// An opened image: everything but the contents of its segments, which stay in the file.
 #[derive(Debug)]
 pub struct Image {
