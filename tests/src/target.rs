@@ -46,11 +46,23 @@ struct Outside {
 impl Target {
     /// Starts a target of this kind in `folder`.
     pub fn start(tools: &Tools, folder: &Path, args: &[&str], user: User) -> Outcome<Target> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/target.c");
-        let program = compiled(&source, tools)?;
+        Target::start_program(&Target::program(tools)?, folder, args, user)
+    }
+
+    /// The compiled target.
+    pub fn program(tools: &Tools) -> Outcome<PathBuf> {
+        compiled(&Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/target.c"), tools)
+    }
+
+    /// The same with a program that is a copy of the compiled target.
+    pub fn start_program(program: &Path, folder: &Path, args: &[&str], user: User) -> Outcome<Target> {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        for name in ["ready", "beats"] {
+            // Of one before, in the same folder.
+            let _ = fs::remove_file(folder.join(name));
+        }
         let stage = Stage { folder: folder.to_owned(), user, terminal: None };
-        let guest = Guest::start(&program, &args, &stage)?;
+        let guest = Guest::start(program, &args, &stage)?;
         let pid = Pid::from_raw(i32::try_from(guest.pid)?);
         let mut beats = Beats::read(folder)?;
         if args.first().is_some_and(|kind| kind == "still") {

@@ -36,7 +36,11 @@ impl Saved {
             return Err(Stopped::Skipped("keeping a pid needs CAP_CHECKPOINT_RESTORE".to_owned()));
         }
         let args = [args, &["resumable"]].concat();
-        let target = Target::start(place.tools, &place.folder, &args, User::Own)?;
+        Saved::of(place, Target::start(place.tools, &place.folder, &args, User::Own)?)
+    }
+
+    /// Saves this target and kills it.
+    pub(crate) fn of(place: &Place<'_>, target: Target) -> Outcome<Saved> {
         let mut dumper = place.dumper(target.pid, &["--kill", "-o", IMAGE]);
         let finished = tools::run(&mut dumper, &place.folder, "tool", User::Own)?;
         if !finished.status.success() {
@@ -49,6 +53,11 @@ impl Saved {
 
     /// What the resume left; a program that runs is ended.
     pub(crate) fn left(&self, place: &Place<'_>) -> Outcome<Left> {
+        self.left_beside(place, &[])
+    }
+
+    /// The same beside files that the test made.
+    pub(crate) fn left_beside(&self, place: &Place<'_>, known: &[&str]) -> Outcome<Left> {
         let left = aftermath::look(&place.folder, self.beats, self.pid)?;
         if let Left::Program(pid) = left {
             aftermath::end(pid);
@@ -56,7 +65,7 @@ impl Saved {
         if let Ok(result) = std::fs::read_to_string(place.path("result.setup")) {
             return Err(Stopped::Failed(format!("the program says: {result}")));
         }
-        let litter = place.litter(&[IMAGE])?;
+        let litter = place.litter(&[known, &[IMAGE]].concat())?;
         match litter.is_empty() {
             true => Ok(left),
             false => Err(Stopped::Failed(format!("it left {litter:?}"))),

@@ -3,6 +3,7 @@
 //!
 //! `CKPT_SWEEP=10` tries ten times as many instants in every sweep.
 
+mod bad_input;
 mod calls_failed;
 mod dumper_killed;
 mod loader_killed;
@@ -30,7 +31,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     // What loses its parent comes to us, so that its end can be seen at once.
     nix::sys::prctl::set_child_subreaper(true)?;
     let tests: Vec<(&str, Test)> =
-        [calls_failed::TESTS, dumper_killed::TESTS, loader_killed::TESTS, output::TESTS].concat();
+        [bad_input::TESTS, calls_failed::TESTS, dumper_killed::TESTS, loader_killed::TESTS, output::TESTS]
+            .concat();
     let tools = match arguments.list {
         true => None,
         false => Some(Arc::new(Tools::gather(&tools::built()?)?)),

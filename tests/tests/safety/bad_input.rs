@@ -1,0 +1,240 @@
+//! What is no process, no image, or not the user's to have: one line says what and why, the next what to do, and the
+//! exit status is the documented one. Nothing of the program ever runs, and nothing is left.
+
+use crate::loader_killed::Saved;
+use crate::output::refused;
+use crate::{IMAGE, Place, Test, random};
+use ckpt_tests::aftermath::Left;
+use ckpt_tests::target::Target;
+use ckpt_tests::tools::{self, Finished, User};
+use ckpt_tests::{Outcome, Stopped, machine};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("bad_input::not_a_process", not_a_process),
+    ("bad_input::process_of_another_user", process_of_another_user),
+    ("bad_input::not_an_image", not_an_image),
+    ("bad_input::damaged_image", damaged_image),
+    ("bad_input::mapped_files", mapped_files),
+    ("bad_input::identity", identity),
+    ("bad_input::nobody_listens", nobody_listens),
+];
+
+/// Exit status of a loader that cannot resume.
+const CANNOT_RESUME: i32 = 125;
+
+fn dump_of(place: &Place<'_>, pid: &str, user: User) -> Outcome<Finished> {
+    let mut command = Command::new(place.tools.program("ckpt-dump"));
+    tools::run(command.args([pid, "-o", IMAGE]), &place.folder, "tool", user)
+}
+
+fn load(place: &Place<'_>, arguments: &[&str], user: User) -> Outcome<Finished> {
+    let mut command = Command::new(place.tools.program("ckpt-loader"));
+    tools::run(command.args(arguments).arg("--detach"), &place.folder, "tool", user)
+}
+
+fn no_image(place: &Place<'_>) -> Outcome<()> {
+    let litter = place.litter(&[])?;
+    if litter.is_empty() { Ok(()) } else { Err(Stopped::Failed(format!("it left {litter:?}"))) }
+}
+
+/// A child of ours that is ended at the end.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn not_a_process(place: &Place<'_>) -> Outcome<()> {
+    // Above every pid_max.
+    refused(&dump_of(place, "4194305", User::Own)?, 4, &["pid 4194305", "no such process"])?;
+    let mut dead = Ended(Command::new("true").spawn()?);
+    let pid = dead.0.id().to_string();
+    while !fs::read_to_string(format!("/proc/{pid}/stat"))?.contains(") Z") {
+        std::thread::yield_now();
+    }
+    refused(&dump_of(place, &pid, User::Own)?, 4, &["has ended"])?;
+    dead.0.wait()?;
+    refused(&dump_of(place, &pid, User::Own)?, 4, &["no such process"])?;
+    let line = format!("exec {} $$ -o {IMAGE}", place.tools.program("ckpt-dump").display());
+    let own = tools::run(Command::new("/bin/sh").args(["-c", &line]), &place.folder, "tool", User::Own)?;
+    refused(&own, 4, &["ckpt-dump itself"])?;
+    let kernel = fs::read_dir("/proc")?.flatten().find_map(|entry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        status.contains("Kthread:\t1").then(|| entry.file_name().to_string_lossy().into_owned())
+    });
+    // In a pid namespace of one's own there is none to be seen.
+    if let Some(kernel) = kernel {
+        refused(&dump_of(place, &kernel, User::Own)?, 4, &["thread of the kernel"])?;
+    }
+    for nonsense in ["0", "-1", "x", "99999999999"] {
+        let finished = dump_of(place, nonsense, User::Own)?;
+        if finished.status.code() != Some(2) || finished.error.contains("panicked") {
+            return Err(Stopped::Failed(format!("{nonsense}: {} {}", finished.status, finished.error)));
+        }
+    }
+    no_image(place)
+}
+
+fn process_of_another_user(place: &Place<'_>) -> Outcome<()> {
+    if !machine::is_root() {
+        return Err(Stopped::Skipped("another user's process needs root to start it".to_owned()));
+    }
+    let target = Target::start(place.tools, &place.folder, &["small"], User::Own)?;
+    let finished = dump_of(place, &target.pid.to_string(), User::Nobody)?;
+    refused(&finished, 4, &[&format!("pid {}", target.pid), "run as its user, or as root"])?;
+    no_image(place)?;
+    target.ends_well()
+}
+
+fn not_an_image(place: &Place<'_>) -> Outcome<()> {
+    let file = |name: &str, bytes: &[u8]| -> Outcome<()> {
+        fs::write(place.path(name), bytes)?;
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o700))?;
+        Ok(())
+    };
+    let refuses = |name: &str, text: &str| {
+        let finished = load(place, &[name], User::Own)?;
+        refused(&finished, CANNOT_RESUME, &[text])
+            .map_err(|error| Stopped::Failed(format!("{name}: {error:?}")))
+    };
+    refuses("nowhere", "cannot open nowhere")?;
+    file("text", b"#!/bin/sh\necho hello, this is no checkpoint but a script of some length\n")?;
+    refuses("text", "not an ELF file")?;
+    file("empty", b"")?;
+    refuses("empty", "it is empty")?;
+    file("program", &fs::read("/bin/sh")?)?;
+    refuses("program", "another kind of ELF file")?;
+    fs::create_dir(place.path("folder"))?;
+    refuses("folder", "folder")?;
+    let saved = Saved::make(place, &["small"])?;
+    let whole = fs::read(place.path(IMAGE))?;
+    for (at, byte, text) in [
+        (9, 0u8, "an ordinary core file"),
+        (13, whole.get(13).map_or(0, |version| version + 1), "its format is version"),
+        (18, 183, "another architecture"),
+    ] {
+        let mut forged = whole.clone();
+        if let Some(place) = forged.get_mut(at) {
+            *place = byte;
+        }
+        file("forged", &forged)?;
+        refuses("forged", text)?;
+    }
+    match saved.left_beside(place, &["text", "empty", "program", "folder", "forged"])? {
+        Left::Nothing => Ok(()),
+        Left::Program(_) => Err(Stopped::Failed("something resumed".to_owned())),
+    }
+}
+
+/// Cut short, or one bit wrong: in the metadata before any process exists, in the memory when that is read.
+fn damaged_image(place: &Place<'_>) -> Outcome<()> {
+    let saved = Saved::make(place, &["large", "1"])?;
+    let image = place.path(IMAGE);
+    let whole = fs::read(&image)?;
+    let len = whole.len();
+    let mut tries: Vec<(String, Vec<u8>)> = [1, 63, 64, len / 3, len / 2, len - 1]
+        .iter()
+        .map(|end| (format!("cut at {end}"), whole.iter().take(*end).copied().collect()))
+        .collect();
+    for index in 0..60 {
+        // Some among the metadata, most in the memory.
+        let at = random(if index % 4 == 0 { 16_384 } else { len as u64 });
+        let mut bytes = whole.clone();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << random(8);
+        }
+        tries.push((format!("a bit of byte {at} flipped"), bytes));
+    }
+    let mut found = 0;
+    for (what, bytes) in tries {
+        fs::write(&image, bytes)?;
+        let finished = load(place, &[IMAGE], User::Own)?;
+        let left = saved.left(place).map_err(|error| Stopped::Failed(format!("{what}: {error:?}")))?;
+        let verify = place.verify(&image);
+        let fails = |text: String| Err(Stopped::Failed(format!("{what}: {text}: {}", finished.error)));
+        match (finished.status.code(), left, verify) {
+            // Between the parts of an image stand bytes that mean nothing.
+            (Some(0), Left::Program(_), Ok(())) => {}
+            (Some(0), ..) => return fails("it ended well, or the program ran".to_owned()),
+            (Some(CANNOT_RESUME), Left::Nothing, Err(_)) => {
+                found += 1;
+                refused(&finished, CANNOT_RESUME, &["cannot resume"])?;
+            }
+            (status, left, verify) => return fails(format!("{status:?}, {left:?}, {verify:?}")),
+        }
+    }
+    println!("damaged_image: {found} of 66 found");
+    if found < 50 { Err(Stopped::Failed(format!("only {found} of 66 were found"))) } else { Ok(()) }
+}
+
+/// The program's own file is gone, or another one.
+fn mapped_files(place: &Place<'_>) -> Outcome<()> {
+    let program = place.path("program");
+    fs::copy(Target::program(place.tools)?, &program)?;
+    let target = Target::start_program(&program, &place.folder, &["small", "resumable"], User::Own)?;
+    let saved = Saved::of(place, target)?;
+    let known = ["program", "away"];
+    fs::rename(&program, place.path("away"))?;
+    refused(&load(place, &[IMAGE], User::Own)?, CANNOT_RESUME, &["program", "cannot resume"])?;
+    fs::copy("/bin/sh", &program)?;
+    refused(&load(place, &[IMAGE], User::Own)?, CANNOT_RESUME, &["program", "is not the file it was"])?;
+    if saved.left_beside(place, &known)? != Left::Nothing {
+        return Err(Stopped::Failed("something resumed".to_owned()));
+    }
+    fs::rename(place.path("away"), &program)?;
+    let finished = load(place, &[IMAGE], User::Own)?;
+    match saved.left_beside(place, &known)? {
+        Left::Program(_) => Ok(()),
+        Left::Nothing => {
+            Err(Stopped::Failed(format!("with its file back it does not resume: {}", finished.error)))
+        }
+    }
+}
+
+/// `--pid keep` without the right to it, or while somebody else has the id; and what cannot be fresh.
+fn identity(place: &Place<'_>) -> Outcome<()> {
+    let saved = Saved::make(place, &["small"])?;
+    fs::set_permissions(place.path(IMAGE), fs::Permissions::from_mode(0o755))?;
+    if machine::is_root() {
+        let finished = load(place, &[IMAGE, "--pid", "keep"], User::Nobody)?;
+        refused(&finished, CANNOT_RESUME, &["CAP_CHECKPOINT_RESTORE"])?;
+    }
+    let first = load(place, &[IMAGE], User::Own)?;
+    let second = load(place, &[IMAGE, "--pid", "keep"], User::Own)?;
+    let left = saved.left(place)?;
+    if !first.status.success() || left == Left::Nothing {
+        return Err(Stopped::Failed(format!("it did not resume: {}", first.error)));
+    }
+    refused(&second, CANNOT_RESUME, &[&saved.pid.to_string()])?;
+    fs::remove_file(place.path(IMAGE))?;
+    let saved = Saved::make(place, &["many"])?;
+    refused(&load(place, &[IMAGE, "--pid", "fresh"], User::Own)?, CANNOT_RESUME, &["thread"])?;
+    if saved.left(place)? == Left::Nothing { Ok(()) } else { Err(Stopped::Failed("it resumed".to_owned())) }
+}
+
+/// Standard error is closed, or a pipe that nobody reads: a status is told all the same, and no panic ends it.
+fn nobody_listens(place: &Place<'_>) -> Outcome<()> {
+    let [dump, loader] =
+        ["ckpt-dump", "ckpt-loader"].map(|name| place.tools.program(name).display().to_string());
+    for (command, status) in [(format!("{dump} 4194305"), 4), (format!("{loader} nowhere"), CANNOT_RESUME)] {
+        for line in [
+            format!("{command} 2>&-"),
+            format!(
+                "mkfifo f; (exec 3<f; sleep 0.1) & exec 4>f; sleep 0.3; {command} 2>&4; s=$?; rm f; exit $s"
+            ),
+        ] {
+            let finished =
+                tools::run(Command::new("/bin/sh").args(["-c", &line]), &place.folder, "tool", User::Own)?;
+            if finished.status.code() != Some(status) {
+                return Err(Stopped::Failed(format!("{line}: {}", finished.status)));
+            }
+        }
+    }
+    no_image(place)
+}
