@@ -37,10 +37,13 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
     let control = Control::map(plan.hole, stage.control.as_fd())?;
     control.set(crate::control::Word::Midwife, std::process::id());
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
+    let terminal = (!options.detach).then(foreground_terminal).flatten();
+    // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
+    let joins = task.controlling_terminal != 0 && terminal.is_some();
     let place = Place {
-        own_session: task.session == task.pid,
+        own_session: task.session == task.pid && !joins,
         own_group: task.process_group == task.pid,
-        terminal: (!options.detach).then(foreground_terminal).flatten(),
+        terminal,
     };
     let pid = i32::try_from(plan.pid).map_err(|_| Error::Internal("the process id is out of range"))?;
     let supervisor = nix::unistd::getpid();
