@@ -57,7 +57,8 @@ pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
         auxv_bytes: stack.auxv_bytes,
         executable_fd: u32::MAX,
     };
-    sys::forget_runtime();
+    sys::forget_runtime()
+        .map_err(|error| Error::step("take the C library's areas back from the kernel", error))?;
     sys::start_again(&map, stack.pointer, hole.start + elf.header.e_entry)
         .map_err(|error| Error::step("move the loader's heap (PR_SET_MM_MAP)", error))
 }
@@ -170,7 +171,8 @@ fn initial_stack(hole: Hole, elf: &Elf<'_>, arguments: &[String]) -> Result<Stac
 /// In the second start: drops everything outside of the hole. The vdso and its data are first moved into the hole,
 /// where [`Parked`] remembers them until their final place is known.
 pub fn clear_outside(hole: Hole) -> Result<Parked> {
-    sys::forget_runtime();
+    sys::forget_runtime()
+        .map_err(|error| Error::step("take the C library's areas back from the kernel", error))?;
     let mut parked = Parked { areas: Vec::new() };
     let mut at = hole.parking();
     for line in own_mappings()? {

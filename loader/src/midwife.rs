@@ -224,16 +224,20 @@ impl Midwife {
 
     /// Whether the task has ended: it tells its errors itself.
     fn is_gone(&self) -> bool {
-        // The leader's end is told after the ends of the others, which we trace.
-        for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
-            let _ = waitid(Id::Pid(*tid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
-        }
+        self.take_ended();
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         match waitid(Id::Pid(self.pid), flags) {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => true,
             // It is no child of a helper's, and nobody else's zombie for long.
             Err(Errno::ECHILD) => sys::has_ended(self.pid.as_raw()),
             _ => false,
+        }
+    }
+
+    /// Takes the ends of the other threads: the leader's end is told only after them, and they only to us.
+    fn take_ended(&self) {
+        for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
+            let _ = waitid(Id::Pid(*tid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
         }
     }
 
@@ -258,12 +262,33 @@ impl Midwife {
 
     /// Waits for the next stop of a traced thread.
     fn stop_of(&self, tid: Pid) -> Result<WaitStatus> {
-        match waitpid(tid, Some(WaitPidFlag::__WALL)) {
+        let waited = match tid == self.pid && self.tids.len() > 1 {
+            true => self.wait_for_leader(),
+            false => waitpid(tid, Some(WaitPidFlag::__WALL)),
+        };
+        match waited {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
                 Err(Error::Step { what: format!("let thread {tid} go: it ended"), error: Errno::ESRCH })
             }
             Ok(status) => Ok(status),
             Err(error) => Err(Error::step(format!("wait for thread {tid}"), error)),
+        }
+    }
+
+    /// Waits for the next stop, or the end, of a leader whose other threads may end before it.
+    fn wait_for_leader(&self) -> nix::Result<WaitStatus> {
+        const LOOKS_BEFORE_SLEEP: u32 = 200;
+        let mut looks = 0;
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))? {
+                WaitStatus::StillAlive if looks < LOOKS_BEFORE_SLEEP => std::thread::yield_now(),
+                WaitStatus::StillAlive => {
+                    self.take_ended();
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                status => return Ok(status),
+            }
+            looks += 1;
         }
     }
 

@@ -153,7 +153,7 @@ impl MmMap {
 
 /// A call that must precede `set_memory_layout`: forgets rseq, alternate stack and fault handlers, which point into
 /// what is about to go away.
-pub fn forget_runtime() {
+pub fn forget_runtime() -> Result<(), Errno> {
     unsafe extern "C" {
         static __rseq_offset: isize;
         static __rseq_size: u32;
@@ -166,13 +166,14 @@ pub fn forget_runtime() {
             let thread_pointer: isize;
             std::arch::asm!("mov {}, fs:0", out(reg) thread_pointer, options(nostack, readonly));
             let area = thread_pointer + __rseq_offset;
-            libc::syscall(libc::SYS_rseq, area, 32, 1, RSEQ_SIGNATURE);
+            check(libc::syscall(libc::SYS_rseq, area, 32, 1, RSEQ_SIGNATURE))?;
         }
         let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        libc::sigaltstack(&raw const off, std::ptr::null_mut());
+        check(libc::sigaltstack(&raw const off, std::ptr::null_mut()).into())?;
         libc::signal(libc::SIGSEGV, libc::SIG_DFL);
         libc::signal(libc::SIGBUS, libc::SIG_DFL);
     }
+    Ok(())
 }
 
 /// The second start: makes `map` the process's layout and jumps to `entry` on the stack at `stack`.
