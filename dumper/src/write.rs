@@ -126,7 +126,7 @@ impl Job<'_> {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(piece) = pieces.get(index) else { return Ok(done) };
                 let written = self.read(piece, &mut buffer).and_then(|digests| {
-                    if !fresh || buffer.iter().any(|byte| *byte != 0) {
+                    if !fresh || !is_zero(&buffer) {
                         file.write_all_at(&buffer, piece.file_offset)?;
                     }
                     Ok(digests)
@@ -259,8 +259,13 @@ fn read_some_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Result<(
     Ok(())
 }
 
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.starts_with(chunk))
+}
+
 fn zeros(stream: &mut impl Write, mut len_bytes: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while len_bytes > 0 {
         let now = ZEROS.len().min(usize::try_from(len_bytes).unwrap_or(usize::MAX));
         stream.write_all(ZEROS.get(..now).unwrap_or_default())?;

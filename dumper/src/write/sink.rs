@@ -140,6 +140,12 @@ impl Sink {
         let committed = match &mut self {
             Sink::Named { file, temporary, path, .. } => file.sync_all().and_then(|()| {
                 if temporary.is_none() {
+                    // At once, if nothing has that name. A name that is taken can only be taken over by a file that has
+                    // one itself: killed between those two steps, we leave the whole image under the other name.
+                    match give_name(file, path) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        named => return named,
+                    }
                     let name = temporary_name(path);
                     give_name(file, &name)?;
                     *temporary = Some(name);
