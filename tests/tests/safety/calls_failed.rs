@@ -15,11 +15,11 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
-    ("calls_failed::dump_of_still", |place| dump(place, &["still"], 1000)),
-    ("calls_failed::dump_of_many", |place| dump(place, &["many"], 200)),
-    ("calls_failed::keep_small", |place| resume(place, &["small"], "keep", 200)),
-    ("calls_failed::keep_many", |place| resume(place, &["many"], "keep", 150)),
-    ("calls_failed::fresh", |place| resume(place, &["small"], "fresh", 200)),
+    ("calls_failed::dump_of_still", |place| dump(place, &["still"], 400)),
+    ("calls_failed::dump_of_many", |place| dump(place, &["many"], 120)),
+    ("calls_failed::keep_small", |place| resume(place, &["small"], "keep", 120)),
+    ("calls_failed::keep_many", |place| resume(place, &["many"], "keep", 100)),
+    ("calls_failed::fresh", |place| resume(place, &["small"], "fresh", 120)),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -11,8 +11,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
-    ("dumper_killed::small_at_every_call", |place| at_calls(place, &["small"], 1000)),
-    ("dumper_killed::many_at_calls", |place| at_calls(place, &["many"], 220)),
+    ("dumper_killed::small_at_calls", |place| at_calls(place, &["small"], 500)),
+    ("dumper_killed::many_at_calls", |place| at_calls(place, &["many"], 200)),
     ("dumper_killed::large_at_calls", |place| at_calls(place, &["large", "256"], 40)),
     ("dumper_killed::refused_at_calls", |place| at_calls(place, &["refused"], 40)),
     ("dumper_killed::small_at_any_time", |place| at_times(place, &["small"], 100)),

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
-    ("loader_killed::keep_small", |place| at_calls(place, &["small"], "keep", 200)),
-    ("loader_killed::keep_many", |place| at_calls(place, &["many"], "keep", 150)),
-    ("loader_killed::fresh", |place| at_calls(place, &["small"], "fresh", 150)),
-    ("loader_killed::keep_many_at_any_time", |place| at_times(place, &["many"], "keep", 80)),
+    ("loader_killed::keep_small", |place| at_calls(place, &["small"], "keep", 120)),
+    ("loader_killed::keep_many", |place| at_calls(place, &["many"], "keep", 100)),
+    ("loader_killed::fresh", |place| at_calls(place, &["small"], "fresh", 120)),
+    ("loader_killed::keep_many_at_any_time", |place| at_times(place, &["many"], "keep", 50)),
     ("loader_killed::fresh_at_any_time", |place| at_times(place, &["small"], "fresh", 60)),
 ];
 
