@@ -10,10 +10,13 @@ use crate::arena::{Hole, STACK_BYTES};
 use crate::error::{Error, Result};
 use crate::sys::{self, MmMap};
 use binfmt::address::PAGE_BYTES;
-use goblin::elf::Elf;
+use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_LOAD, ProgramHeader};
+use goblin::elf::{Elf, Header};
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
 const AT_NULL: u64 = 0;
 const AT_PHDR: u64 = 3;
@@ -28,16 +31,13 @@ const TUNABLES: &str = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.aren
 
 /// Starts the loader again in `hole` with these arguments. What this start holds is gone then, but for descriptors.
 pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
-    let executable =
-        fs::read("/proc/self/exe").map_err(|error| Error::io("read the loader's own executable", &error))?;
-    let elf =
-        Elf::parse(&executable).map_err(|_| Error::Internal("the loader's own executable is no ELF file"))?;
-    let heap = copy_segments(hole, &elf, &executable)?;
+    let executable = Executable::open()?;
+    let heap = copy_segments(hole, &executable)?;
     let stack_start = hole.end() - STACK_BYTES;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     sys::map_fixed(stack_start, STACK_BYTES, read_write(), flags, None)
         .map_err(|error| Error::step("map the loader's second stack", error))?;
-    let stack = initial_stack(hole, &elf, arguments)?;
+    let stack = initial_stack(hole, &executable.header, arguments)?;
     sys::write_at(stack.pointer, &stack.bytes);
     let map = MmMap {
         layout: [
@@ -59,7 +59,7 @@ pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
     };
     sys::forget_runtime()
         .map_err(|error| Error::step("take the C library's areas back from the kernel", error))?;
-    sys::start_again(&map, stack.pointer, hole.start + elf.header.e_entry)
+    sys::start_again(&map, stack.pointer, hole.start + executable.header.e_entry)
         .map_err(|error| Error::step("move the loader's heap (PR_SET_MM_MAP)", error))
 }
 
@@ -67,18 +67,55 @@ fn read_write() -> u32 {
     (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs()
 }
 
+/// The loader's own executable.
+struct Executable {
+    file: File,
+    header: Header,
+    program_headers: Vec<ProgramHeader>,
+}
+
+impl Executable {
+    /// Reads the headers, and nothing else: the symbols are most of the file.
+    fn open() -> Result<Executable> {
+        const NO_ELF: Error = Error::Internal("the loader's own executable is no ELF file");
+        let failed = |error: std::io::Error| Error::io("read the loader's own executable", &error);
+        let file = File::open("/proc/self/exe").map_err(failed)?;
+        let mut head = vec![0; 4096];
+        file.read_exact_at(&mut head, 0).map_err(failed)?;
+        let header = Elf::parse_header(&head).map_err(|_| NO_ELF)?;
+        let at = usize::try_from(header.e_phoff).map_err(|_| NO_ELF)?;
+        let shape = Ctx::new(Container::Big, Endian::Little);
+        let program_headers =
+            ProgramHeader::parse(&head, at, header.e_phnum.into(), shape).map_err(|_| NO_ELF)?;
+        Ok(Executable { file, header, program_headers })
+    }
+
+    /// Reads a segment to its place.
+    fn read(&self, segment: &ProgramHeader, hole: Hole) -> Result<()> {
+        let mut done = 0;
+        while done < segment.p_filesz {
+            let to = hole.start + segment.p_vaddr + done;
+            let came =
+                sys::read_into(self.file.as_fd(), to, segment.p_filesz - done, segment.p_offset + done);
+            match came.map_err(|error| Error::step("read the loader's own executable", error))? {
+                0 => return Err(Error::Internal("the loader's own segments are cut short")),
+                came => done += came,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Copies the executable's segments to the start of the hole. Returns where the heap may begin.
-fn copy_segments(hole: Hole, elf: &Elf<'_>, executable: &[u8]) -> Result<u64> {
-    let loads = || elf.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
+fn copy_segments(hole: Hole, executable: &Executable) -> Result<u64> {
+    let loads = || executable.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
     let end = loads().map(|header| header.p_vaddr + header.p_memsz).max().unwrap_or(0);
     let len_bytes = end.next_multiple_of(PAGE_BYTES);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     sys::map_fixed(hole.start, len_bytes, read_write(), flags, None)
         .map_err(|error| Error::step("map the loader's second image", error))?;
     for header in loads() {
-        let bytes =
-            executable.get(header.file_range()).ok_or(Error::Internal("its own segments are cut short"))?;
-        sys::write_at(hole.start + header.p_vaddr, bytes);
+        executable.read(header, hole)?;
     }
     for header in loads().filter(|header| protection(header) != read_write()) {
         let start = header.p_vaddr / PAGE_BYTES * PAGE_BYTES;
@@ -107,7 +144,7 @@ struct Stack {
 }
 
 /// The stack as the kernel lays it out at exec (System V ABI, x86-64, 3.4.1): argc, argv, envp, auxv, then strings.
-fn initial_stack(hole: Hole, elf: &Elf<'_>, arguments: &[String]) -> Result<Stack> {
+fn initial_stack(hole: Hole, header: &Header, arguments: &[String]) -> Result<Stack> {
     let random = fs::read("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let strings: Vec<u8> = arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
     let arguments_len = strings.len() as u64;
@@ -129,9 +166,9 @@ fn initial_stack(hole: Hole, elf: &Elf<'_>, arguments: &[String]) -> Result<Stac
         .filter_map(|pair| Some((*pair.first()?, *pair.last()?)))
         .filter(|(kind, _)| *kind != AT_SYSINFO_EHDR && *kind != AT_NULL)
         .map(|(kind, value)| match kind {
-            AT_PHDR => (kind, hole.start + elf.header.e_phoff),
+            AT_PHDR => (kind, hole.start + header.e_phoff),
             AT_BASE => (kind, 0),
-            AT_ENTRY => (kind, hole.start + elf.header.e_entry),
+            AT_ENTRY => (kind, hole.start + header.e_entry),
             AT_RANDOM => (kind, random_at),
             AT_PLATFORM => (kind, platform_at),
             AT_EXECFN => (kind, text_at),
