@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use binfmt::image::Image;
 use binfmt::note::filesystem::Filesystem;
 use binfmt::note::task::Task;
-use nix::sys::stat::{Mode, umask};
 
 /// Puts the task where it was. Nothing of the loader's opens a path after this.
 pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
@@ -19,6 +18,8 @@ pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
         nix::unistd::chroot(root.as_path())
             .map_err(|error| Error::step(format!("chroot to {root}"), error))?;
     }
-    umask(Mode::from_bits_truncate(note.umask));
-    Ok(())
+    // umask(2) cannot fail, but whoever stands between may say that it did, and nix would panic on that.
+    crate::sys::call(libc::SYS_umask, [note.umask.into(), 0, 0, 0, 0, 0])
+        .map(drop)
+        .map_err(|error| Error::step("set the umask", error))
 }
