@@ -41,6 +41,7 @@ pub fn combine(first: u64, second: u64, second_len_bytes: u64) -> u64 {
 }
 
 /// x^8, then the square of each before it, modulo the algorithm's polynomial.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which would refuse a wrong index")]
 static POWERS: [u64; 64] = {
     let mut powers = [0; 64];
     let (mut at, mut power) = (0, ONE >> 8);
@@ -64,7 +65,7 @@ const fn times(first: u64, mut second: u64) -> u64 {
         if first & coefficient != 0 {
             product ^= second;
         }
-        second = second >> 1 ^ (second & 1) * POLYNOMIAL;
+        second = (second >> 1) ^ ((second & 1) * POLYNOMIAL);
         coefficient >>= 1;
     }
     product
