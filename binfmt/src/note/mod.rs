@@ -3,6 +3,7 @@
 //! From the declaration come the encoder, the decoder, what `ckpt show` prints, its JSON and the entry in
 //! `FORMAT.md`. To add a kind: a file here with its records, one row in the table below, and its three other homes
 //! (`dumper/src/collect`, `loader/src/rebuild`, `tests/cases`). A number, once released, is never given again.
+//! The numbers lie apart from those of standard notes, by whose names readelf would call them.
 
 use crate::wire::{Reader, Schema, Wire, WireError};
 
@@ -103,49 +104,49 @@ pub mod timer;
 
 table! {
     /// The machine and the moment of the checkpoint.
-    0x0001 host::Host,
+    0x434b_0001 host::Host,
     /// A process: its place in the tree and what belongs to the whole thread group.
-    0x0010 task::Task,
+    0x434b_0010 task::Task,
     /// A thread: registers and everything the kernel keeps for it alone.
-    0x0011 thread::Thread,
+    0x434b_0011 thread::Thread,
     /// Floating-point and vector registers of a thread, where no standard note carries them.
-    0x0012 thread::ExtendedState,
+    0x434b_0012 thread::ExtendedState,
     /// How a thread is scheduled.
-    0x0013 schedule::Schedule,
+    0x434b_0013 schedule::Schedule,
     /// Who a thread is for the kernel's permission checks.
-    0x0014 credential::Credential,
+    0x434b_0014 credential::Credential,
     /// The resource limits of a process.
-    0x0015 limit::Limit,
+    0x434b_0015 limit::Limit,
     /// The seccomp state of a thread.
-    0x0016 seccomp::Seccomp,
+    0x434b_0016 seccomp::Seccomp,
     /// An address space: its layout and its mappings.
-    0x0020 mapping::Memory,
+    0x434b_0020 mapping::Memory,
     /// A file, or memory without a name, that mappings refer to.
-    0x0021 mapping::MappedObject,
+    0x434b_0021 mapping::MappedObject,
     /// Root, working directory and umask.
-    0x0030 filesystem::Filesystem,
+    0x434b_0030 filesystem::Filesystem,
     /// What a process does with each signal.
-    0x0040 signal::SignalHandlers,
+    0x434b_0040 signal::SignalHandlers,
     /// The signals that wait for a thread or a process.
-    0x0041 signal::PendingSignals,
+    0x434b_0041 signal::PendingSignals,
     /// The three interval timers of a process.
-    0x0050 timer::IntervalTimers,
+    0x434b_0050 timer::IntervalTimers,
     /// A POSIX timer.
-    0x0051 timer::PosixTimer,
+    0x434b_0051 timer::PosixTimer,
     /// A table of descriptors.
-    0x0060 descriptor::DescriptorTable,
+    0x434b_0060 descriptor::DescriptorTable,
     /// An open file description, of any kind: what all kinds have in common.
-    0x0061 descriptor::Description,
+    0x434b_0061 descriptor::Description,
     /// A description of a regular file, a directory, a device or a symbolic link.
-    0x0070 file::OpenFile,
+    0x434b_0070 file::OpenFile,
     /// A pipe or FIFO, with what is in it.
-    0x0071 pipe::Pipe,
+    0x434b_0071 pipe::Pipe,
     /// A description of a memfd.
-    0x0072 memfd::OpenMemfd,
+    0x434b_0072 memfd::OpenMemfd,
     /// A description of a terminal.
-    0x0073 terminal::OpenTerminal,
+    0x434b_0073 terminal::OpenTerminal,
     /// A lock or lease on a file.
-    0x0080 lock::FileLock,
+    0x434b_0080 lock::FileLock,
 }
 
 #[cfg(test)]
@@ -160,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(number in 0u32..0x100, bytes: Vec<u8>) {
+        fn no_bytes_make_the_decoder_panic(number in 0x434b_0000u32..0x434b_0100, bytes: Vec<u8>) {
             let _ = Note::decode(number, &bytes);
         }
 
