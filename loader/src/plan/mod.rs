@@ -4,6 +4,7 @@
 //! with what to do, and it can be printed (`--plan`).
 
 mod host;
+pub mod skeleton;
 
 pub use host::Host;
 

@@ -1,0 +1,145 @@
+//! The skeleton: which process makes which, and what each does to come to its place in the tree.
+//!
+//! A pure function from the tasks of an image to the ordered steps of every process that must be made. Between two
+//! barriers the processes go on independently: a skeleton is right only if it is right however they are interleaved.
+
+mod member;
+
+pub use member::Member;
+
+/// The signal that a parent gets when a child ends, unless the child was made with another one.
+pub const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
+
+/// The steps of every process that must be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skeleton {
+    /// The processes; the first is the founder, the loader process that the user started, in the caller's session and
+    /// group. Each other one is made by exactly one [`Step::Fork`] or [`Step::ForkSibling`].
+    pub processes: Vec<Process>,
+    /// Barriers are numbered from 0 up to this.
+    pub barriers: u32,
+}
+
+/// A process that is made, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id. 0 for the founder, whose own does not matter, and for a helper that needs none: the kernel
+    /// chooses, but it must be none of the image (a helper made with such a one is made again).
+    pub pid: u32,
+    /// What it is.
+    pub role: Role,
+    /// The exit signal it is made with. Its later one can differ: exec and the death of its parent make it SIGCHLD.
+    /// Helpers that nobody needs to hear of have 0, so they are waited for with `__WALL`.
+    pub exit_signal: u32,
+    /// Whether it is made with CLONE_VM: it runs in its maker's address space, whose `Memory` is its own.
+    pub shares_memory: bool,
+    /// What it does, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// What a process of the skeleton is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The loader process that the user started.
+    Founder,
+    /// A task of the image.
+    Task,
+    /// A process that is needed on the way and ends: the dead leader of a session or group, or a parent to die.
+    Helper,
+}
+
+/// What a process does next. An index is one into [`Skeleton::processes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Execs the loader again: the task had exec'd. Comes before `Memory`; only once.
+    Exec,
+    /// Its memory stands from here on: what it forks later shares it copy-on-write. Every task but zombies has it
+    /// once; one that [shares memory](Process::shares_memory) with its maker finds it standing.
+    Memory,
+    /// Makes that process as its own child, with its pid (clone3 `set_tid`) and exit signal.
+    Fork(usize),
+    /// Makes it with CLONE_PARENT: it becomes a child of this process's parent, with this one's exit signal.
+    ForkSibling(usize),
+    /// Sets PR_SET_CHILD_SUBREAPER, so that an orphan comes here; the task sets its own final value after `Finish`.
+    BecomeSubreaper,
+    /// Unsets it, because the next orphan must pass.
+    EndSubreaper,
+    /// Makes a session and a group of its own: setsid().
+    Setsid,
+    /// Makes a group of its own: setpgid(0, 0).
+    LeadGroup,
+    /// Joins a group, which has a member then: setpgid(0, id). A task's own id never stands here.
+    JoinGroup(u32),
+    /// Joins the group in which the founder was started.
+    JoinCallersGroup,
+    /// Waits until every process that has this step has come to it.
+    Barrier(u32),
+    /// Waits for the end of that helper, its own child, so that it is no zombie.
+    Reap(usize),
+    /// A helper ends, with status 0.
+    Exit,
+    /// A zombie ends, with its saved status, and is not reaped: the last step of a zombie.
+    Die,
+    /// Waits until that zombie, its own child, has died (WNOWAIT), so that it can drop the signal.
+    Await(usize),
+    /// The task goes on to take its descriptors, threads, ...: the last step of every task but zombies. The last step
+    /// of the founder too, which goes on to supervise.
+    Finish,
+}
+
+/// Finds a way to the tree, or every reason why the kernel allows none.
+///
+/// The first member is the root that the founder makes as its own child. Further ones without a parent become
+/// children of init.
+pub fn plan(tasks: &[Member]) -> Result<Skeleton, Vec<String>> {
+    let [root] = tasks else {
+        return Err(vec!["the image holds several processes, which this version cannot resume".to_owned()]);
+    };
+    let mut steps = Vec::new();
+    if root.has_execed {
+        steps.push(Step::Exec);
+    }
+    steps.push(Step::Memory);
+    if root.session == root.pid {
+        steps.push(Step::Setsid);
+    } else if root.group == root.pid {
+        steps.push(Step::LeadGroup);
+    }
+    steps.push(Step::Finish);
+    let founder = Process {
+        pid: 0,
+        role: Role::Founder,
+        exit_signal: SIGCHLD,
+        shares_memory: false,
+        steps: vec![Step::Fork(1), Step::Finish],
+    };
+    let task = Process {
+        pid: root.pid,
+        role: Role::Task,
+        exit_signal: root.exit_signal,
+        shares_memory: false,
+        steps,
+    };
+    Ok(Skeleton { processes: vec![founder, task], barriers: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_is_made_by_the_founder() {
+        let root = Member {
+            pid: 7,
+            session: 7,
+            group: 7,
+            exit_signal: SIGCHLD,
+            has_execed: true,
+            memory: 1,
+            ..Member::default()
+        };
+        let skeleton = plan(&[root]).expect("one task can always be made");
+        assert_eq!(skeleton.processes[0].steps, [Step::Fork(1), Step::Finish]);
+        assert_eq!(skeleton.processes[1].steps, [Step::Exec, Step::Memory, Step::Setsid, Step::Finish]);
+    }
+}
