@@ -74,6 +74,7 @@ pub fn checkpoint(options: &Options) -> Result<Report, Error> {
         Some(path) => Sink::named(path)?,
         None => Sink::stdout()?,
     };
+    sink.reserve(memory_bytes(options.pid));
     let (frozen, collected) = freeze_and_collect(options)?;
     if !collected.unsupported.is_empty() {
         return Err(Error::Unsupported {
@@ -93,6 +94,13 @@ pub fn check(options: &Options) -> Result<Vec<Unsupported>, Error> {
     let (frozen, collected) = freeze_and_collect(options)?;
     frozen.thaw()?;
     Ok(collected.unsupported)
+}
+
+/// About how many bytes of memory there will be to save.
+fn memory_bytes(pid: Pid) -> u64 {
+    let status = ProcDir::new(pid).text("status").unwrap_or_default();
+    let kib = |key| parse::decimal(&status, key).unwrap_or(0);
+    ["RssAnon", "RssShmem", "VmSwap"].into_iter().map(|key| kib(key) << 10).sum()
 }
 
 fn freeze_and_collect(options: &Options) -> Result<(Frozen, Collected), Error> {

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::memory::TaskMemory;
 use binfmt::digest::{self, digest};
 use binfmt::image::{Layout, Segment};
+use memmap2::MmapMut;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -111,23 +112,28 @@ impl Job<'_> {
     }
 
     fn to_file(&self, file: &File, fresh: bool) -> Result<(), Failure> {
-        let total = i64::try_from(self.layout.total_bytes).map_err(io::Error::other)?;
-        match fallocate(file, FallocateFlags::empty(), 0, total) {
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
-            Err(error) => return Err(io::Error::from(error).into()),
+        // As far as the file reaches, room was taken before.
+        let taken = if fresh { file.metadata()?.len() } else { 0 };
+        let missing = self.layout.total_bytes.saturating_sub(taken);
+        if missing > 0 {
+            let signed = |bytes: u64| i64::try_from(bytes).map_err(io::Error::other);
+            match fallocate(file, FallocateFlags::empty(), signed(taken)?, signed(missing)?) {
+                Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
         }
         file.set_len(self.layout.total_bytes)?;
         file.write_all_at(&self.layout.head, 0)?;
         let pieces = self.pieces();
         let next = AtomicUsize::new(0);
         let work = || -> Result<Vec<(usize, Vec<u64>)>, Failure> {
-            let (mut buffer, mut done) = (Vec::new(), Vec::new());
+            let (mut buffer, mut done) = (buffer()?, Vec::new());
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(piece) = pieces.get(index) else { return Ok(done) };
-                let written = self.read(piece, &mut buffer).and_then(|digests| {
-                    if !fresh || !is_zero(&buffer) {
-                        file.write_all_at(&buffer, piece.file_offset)?;
+                let written = self.read(piece, &mut buffer).and_then(|(bytes, digests)| {
+                    if !fresh || !is_zero(bytes) {
+                        file.write_all_at(bytes, piece.file_offset)?;
                     }
                     Ok(digests)
                 });
@@ -158,6 +164,7 @@ impl Job<'_> {
         }
         let tail = self.layout.tail(&self.combined(&pieces, &digests));
         file.write_all_at(&tail, self.layout.tail_offset)?;
+        punch_gaps(file, &pieces, self.layout.head.len() as u64);
         Ok(())
     }
 
@@ -165,11 +172,12 @@ impl Job<'_> {
         stream.write_all(&self.layout.head)?;
         let mut at = self.layout.head.len() as u64;
         let pieces = self.pieces();
-        let (mut buffer, mut digests) = (Vec::new(), Vec::new());
+        let (mut buffer, mut digests) = (buffer()?, Vec::new());
         for piece in &pieces {
             zeros(stream, piece.file_offset - at)?;
-            digests.push(self.read(piece, &mut buffer)?);
-            stream.write_all(&buffer)?;
+            let (bytes, found) = self.read(piece, &mut buffer)?;
+            digests.push(found);
+            stream.write_all(bytes)?;
             at = piece.file_offset + piece.len_bytes;
         }
         zeros(stream, self.layout.tail_offset - at)?;
@@ -178,10 +186,10 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Reads a piece and returns the digest of each of its parts.
-    fn read(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<Vec<u64>, Failure> {
-        buffer.resize(usize::try_from(piece.len_bytes).unwrap_or(0), 0);
-        let mut rest = buffer.as_mut_slice();
+    /// Reads a piece and returns its bytes and the digest of each of its parts.
+    fn read<'a>(&self, piece: &Piece, buffer: &'a mut [u8]) -> Result<(&'a [u8], Vec<u64>), Failure> {
+        let buffer = buffer.get_mut(..usize::try_from(piece.len_bytes).unwrap_or(0)).unwrap_or_default();
+        let mut rest = &mut *buffer;
         let mut parts = piece.parts.as_slice();
         while let Some((first, others)) = parts.split_first() {
             let Some((_, source)) = self.contents.get(first.segment) else { break };
@@ -219,7 +227,7 @@ impl Job<'_> {
             digests.push(digest(buffer.get(at..end).unwrap_or_default()));
             at = end;
         }
-        Ok(digests)
+        Ok((buffer, digests))
     }
 
     /// Where a part is in the process's memory, if it is there.
@@ -244,6 +252,12 @@ impl Job<'_> {
     }
 }
 
+/// Room for a piece, from the start of a page: a copy to another place in a page than that it comes from takes two to
+/// three times as long on some processors.
+fn buffer() -> io::Result<MmapMut> {
+    MmapMut::map_anon(usize::try_from(PIECE_BYTES).unwrap_or(0))
+}
+
 fn read_some_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Errno> {
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
@@ -257,6 +271,26 @@ fn read_some_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Gives back the room of long gaps between pieces, which was taken with all the rest.
+fn punch_gaps(file: &File, pieces: &[Piece], head_bytes: u64) {
+    const LONG_BYTES: u64 = 64 << 10;
+    let mut at = head_bytes;
+    for piece in pieces {
+        if piece.file_offset >= at + LONG_BYTES
+            && let (Ok(from), Ok(len)) = (i64::try_from(at), i64::try_from(piece.file_offset - at))
+        {
+            // Where it cannot be done the file is a little larger.
+            let _ = fallocate(
+                file,
+                FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+                from,
+                len,
+            );
+        }
+        at = piece.file_offset + piece.len_bytes;
+    }
 }
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

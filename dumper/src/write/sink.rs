@@ -1,7 +1,7 @@
 //! Where an image goes. A file appears under its name only whole; whatever fails leaves things as they were.
 
 use crate::error::Error;
-use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
 use nix::unistd::linkat;
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Seek};
@@ -123,6 +123,14 @@ impl Sink {
         match self {
             Sink::Named { file, .. } | Sink::Redirected { file, .. } => Some(file),
             Sink::Stream => None,
+        }
+    }
+
+    /// Takes room for about `len_bytes` before the process stands still, as that can take as long as writing. Whether
+    /// there is enough is found out when the image is written.
+    pub fn reserve(&self, len_bytes: u64) {
+        if let (Some(file), true, Ok(len)) = (self.file(), self.is_fresh(), i64::try_from(len_bytes)) {
+            let _ = fallocate(file, FallocateFlags::empty(), 0, len);
         }
     }
 
