@@ -5,9 +5,7 @@ use clap::ValueEnum;
 /// A kind of state that cannot be saved and that `--allow` leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Allow {
-    /// Child processes: the program comes back without them
-    Children,
-    /// Pipes to other processes above descriptor 2: they come back closed
+    /// Pipes to processes outside of the tree above descriptor 2: they come back closed
     OutsidePipe,
     /// Sockets above descriptor 2: they come back closed
     Socket,

@@ -1,18 +1,45 @@
 //! What can go wrong, told to the person who asked, and the exit statuses.
 
+use crate::procdir::ProcDir;
 use binfmt::address::Pid;
 use serde::Serialize;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// Something of the process that an image cannot hold.
+/// Something of a process that an image cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unsupported {
+    /// Whose it is.
+    pub pid: i32,
+    /// Its name.
+    pub name: String,
     /// What, with its descriptor or address.
     pub what: String,
     /// What the person can do about it.
     pub advice: String,
+}
+
+/// What stands against a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// How many processes were looked at.
+    pub processes: usize,
+    /// Everything that stands in the way.
+    pub items: Vec<Unsupported>,
+}
+
+impl Findings {
+    /// What stands in the way and what to do, a pair each; whose it is, if there are several processes.
+    pub fn lines(&self) -> impl Iterator<Item = (String, &str)> {
+        self.items.iter().map(|item| {
+            let what = match self.processes {
+                0 | 1 => item.what.clone(),
+                _ => format!("pid {} ({}): {}", item.pid, item.name, item.what),
+            };
+            (what, item.advice.as_str())
+        })
+    }
 }
 
 /// Why there is no checkpoint. The process runs on in every case but [`Error::Died`].
@@ -20,8 +47,8 @@ pub struct Unsupported {
 pub enum Error {
     /// There is no such process, or it is one that cannot be frozen.
     Target {
-        /// Who.
-        pid: Pid,
+        /// Who: process id and name.
+        whom: String,
         /// Why not.
         cause: String,
         /// What to do.
@@ -33,8 +60,8 @@ pub enum Error {
         pid: Pid,
         /// Its name.
         name: String,
-        /// Everything that stands in the way.
-        items: Vec<Unsupported>,
+        /// What stands in the way.
+        findings: Findings,
     },
     /// The kernel did not answer a question about it.
     Question {
@@ -107,6 +134,13 @@ impl Error {
         }
     }
 
+    /// `pid` cannot be frozen.
+    pub fn target(pid: Pid, cause: impl Into<String>, advice: impl Into<String>) -> Error {
+        let proc = ProcDir::new(pid);
+        let whom = if proc.state().is_some() { proc.whom() } else { format!("pid {pid}") };
+        Error::Target { whom, cause: cause.into(), advice: advice.into() }
+    }
+
     /// The kernel refused `what` about `pid`.
     pub fn question(pid: Pid, what: impl Into<String>, cause: impl fmt::Display) -> Error {
         Error::Question { pid, what: what.into(), cause: cause.to_string() }
@@ -129,16 +163,22 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Target { pid, cause, advice } => {
-                write!(out, "cannot checkpoint pid {pid}: {cause}\n  {advice}")
+            Error::Target { whom, cause, advice } => {
+                write!(out, "cannot checkpoint {whom}: {cause}\n  {advice}")
             }
-            Error::Unsupported { pid, name, items } => {
+            Error::Unsupported { pid, name, findings } => {
                 write!(out, "cannot checkpoint pid {pid} ({name}): ")?;
-                match items.as_slice() {
-                    [one] => write!(out, "{}\n  {}", one.what, one.advice)?,
+                match findings.lines().collect::<Vec<_>>().as_slice() {
+                    [(_, advice)] if findings.items.iter().all(|item| item.pid == pid.0) => {
+                        findings
+                            .items
+                            .iter()
+                            .try_for_each(|item| write!(out, "{}\n  {advice}", item.what))?;
+                    }
+                    [(what, advice)] => write!(out, "{what}\n  {advice}")?,
                     many => {
                         write!(out, "{} things stand in the way", many.len())?;
-                        many.iter().try_for_each(|item| write!(out, "\n  {}; {}", item.what, item.advice))?;
+                        many.iter().try_for_each(|(what, advice)| write!(out, "\n  {what}; {advice}"))?;
                     }
                 }
                 write!(out, "\n  nothing was written and the process runs on")

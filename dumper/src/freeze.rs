@@ -1,316 +1,35 @@
-//! Freezing: every thread of the process stands still, and each is let go when its value is dropped.
+//! Freezing: every thread of every task of the tree stands still, and each is let go when its value is dropped.
 //!
 //! Threads are seized, not attached to, and stops are looked at, never taken (WNOWAIT): the kernel then lets everything
 //! go on unharmed when this program is killed. A signal that is being delivered when we come is delivered first.
+//!
+//! [`tree`] finds the tasks, from the top down: a task that stands still forks no more. This file freezes one task,
+//! [`thread`] one thread, and [`refusal`] says why it cannot be.
+
+mod refusal;
+mod thread;
+mod tree;
+
+pub use thread::{Moved, Stopped};
+pub use tree::{Node, Tree, Zombie, descendants};
 
 use crate::error::Error;
 use crate::procdir::ProcDir;
-use crate::sys::{self, Block, Take, WaitEvent};
+use crate::sys::{self, Block, Take};
 use binfmt::address::{Pid, Tid};
-use binfmt::note::thread::Registers;
-use binfmt::restart::{self, Signals};
-use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use thread::{Running, Seized, Waited};
 
-/// PTRACE_EVENT_STOP, in the upper byte of a stop's status.
-const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
-/// The register set NT_PRSTATUS: the 27 words of `user_regs_struct`.
-const NT_PRSTATUS: u32 = 1;
-/// Offset of rip in `struct user`, for PTRACE_POKEUSER.
-const RIP_OFFSET: u64 = 16 * 8;
-
-/// A thread that is seized and runs.
-#[derive(Debug)]
-pub struct Running {
-    tid: Tid,
-}
-
-/// A thread that is seized and stands still. It goes on when the value is dropped.
-#[derive(Debug)]
-pub struct Stopped {
-    pid: Pid,
-    tid: Tid,
-    /// The job-control signal in whose stop it was found, or 0.
-    group_stop: i32,
-    /// Its registers at the stop.
-    registers: Registers,
-    /// Its blocked signals at the stop.
-    signal_mask: u64,
-    held: bool,
-}
-
-/// What an interrupted thread has become.
-#[derive(Debug)]
-pub enum Waited {
-    /// It stands still.
-    Stopped(Box<Stopped>),
-    /// It has ended.
-    Died,
-}
-
-/// What the kernel said when a stopped thread was moved on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// It is at the entry to or the exit from a system call.
-    AtSyscall,
-    /// A signal is about to be delivered to it.
-    AtSignal,
-    /// It has ended.
-    Died,
-}
-
-impl Running {
-    /// Seizes `tid`; `None` if it has ended.
-    fn seize(pid: Pid, tid: Tid) -> Result<Option<Running>, Error> {
-        match sys::seize(tid, libc::PTRACE_O_TRACESYSGOOD) {
-            Ok(()) => Ok(Some(Running { tid })),
-            Err(Errno::ESRCH) => Ok(None),
-            // So the kernel answers for a thread that is ending as well.
-            Err(Errno::EPERM) if tid != pid.leader() && has_ended(pid, tid) => Ok(None),
-            Err(error) => Err(refused(pid, tid, error)),
-        }
-    }
-
-    /// Asks it to stop.
-    fn interrupt(&self) -> Result<(), Errno> {
-        sys::interrupt(self.tid)
-    }
-
-    /// Waits until it stands still.
-    fn stopped(self, pid: Pid, deadline: Instant) -> Result<Waited, Error> {
-        loop {
-            match next_event(pid, self.tid, Some(deadline)) {
-                Err(Errno::ECHILD | Errno::ESRCH) => return Ok(Waited::Died),
-                Err(error) => return Err(late(pid, self.tid, error)),
-                Ok(WaitEvent::None) => return Err(late(pid, self.tid, Errno::ETIMEDOUT)),
-                Ok(WaitEvent::Ended) => return Ok(Waited::Died),
-                Ok(WaitEvent::Stopped(status)) if status >> 8 == EVENT_STOP => {
-                    let signal = status & 0xff;
-                    let group_stop = if signal == libc::SIGTRAP { 0 } else { signal };
-                    return Stopped::found(pid, self.tid, group_stop);
-                }
-                Ok(WaitEvent::Stopped(status)) => {
-                    // A signal is being delivered. It goes its way, and eats our interrupt.
-                    let moved = sys::cont(self.tid, status & 0x7f).and_then(|()| sys::interrupt(self.tid));
-                    if !matches!(moved, Ok(()) | Err(Errno::ESRCH)) {
-                        return Ok(Waited::Died);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The next event of `tid`, looked at and not taken; `WaitEvent::None` if none comes until `deadline`.
-///
-/// For a leader a plain blocking wait would not do: its end is not told before all its threads were waited for, and it is
-/// us, their tracer, who would have to.
-fn next_event(pid: Pid, tid: Tid, deadline: Option<Instant>) -> Result<WaitEvent, Errno> {
-    const PATIENCE: Duration = Duration::from_millis(50);
-    if deadline.is_none() && tid != pid.leader() {
-        return sys::wait(tid, Take::Peek, Block::Yes);
-    }
-    loop {
-        let event = sys::wait(tid, Take::Peek, Block::No)?;
-        if event != WaitEvent::None {
-            return Ok(event);
-        }
-        let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            return Ok(WaitEvent::None);
-        }
-        let came = Instant::now();
-        sys::wait_for_child_signal(left.min(PATIENCE));
-        if came.elapsed() >= PATIENCE && has_ended(pid, tid) {
-            return Ok(WaitEvent::Ended);
-        }
-    }
-}
-
-impl Stopped {
-    fn found(pid: Pid, tid: Tid, group_stop: i32) -> Result<Waited, Error> {
-        let mut stopped = Box::new(Stopped {
-            pid,
-            tid,
-            group_stop,
-            registers: Registers::default(),
-            signal_mask: 0,
-            held: true,
-        });
-        let read = stopped.read_registers().and_then(|registers| {
-            stopped.registers = registers;
-            stopped.signal_mask = sys::signal_mask(tid)?;
-            Ok(())
-        });
-        match read {
-            Ok(()) => Ok(Waited::Stopped(stopped)),
-            Err(Errno::ESRCH) => Ok(Waited::Died),
-            Err(error) => Err(Error::question(pid, format!("reading the registers of thread {tid}"), error)),
-        }
-    }
-
-    /// Which thread.
-    pub fn tid(&self) -> Tid {
-        self.tid
-    }
-
-    /// The job-control signal in whose stop it was found, or 0.
-    pub fn group_stop(&self) -> i32 {
-        self.group_stop
-    }
-
-    /// Its registers as it was found.
-    pub fn registers(&self) -> &Registers {
-        &self.registers
-    }
-
-    /// The signals that it blocks, or will block when the call it is in has ended.
-    pub fn signal_mask(&self) -> u64 {
-        self.signal_mask
-    }
-
-    /// Its registers as they are now.
-    pub fn read_registers(&self) -> Result<Registers, Errno> {
-        let mut bytes = [0u8; 27 * 8];
-        sys::regset(self.tid, NT_PRSTATUS, &mut bytes)?;
-        let mut words = [0u64; 27];
-        for (at, word) in words.iter_mut().enumerate() {
-            *word = crate::parse::u64_at(&bytes, at * 8);
-        }
-        Ok(Registers::from_words(&words))
-    }
-
-    fn write_registers(&self, registers: &Registers) -> Result<(), Errno> {
-        let bytes: Vec<u8> = registers.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
-        sys::set_regset(self.tid, NT_PRSTATUS, &bytes)
-    }
-
-    /// Sends it to `rip` by one word, then blocks the signals of `mask`. Killed before, between or after, we leave a thread that
-    /// finds its way back, if what stands at `rip` leads it there.
-    pub fn divert(&mut self, rip: u64, mask: u64) -> Result<(), Errno> {
-        sys::poke_user(self.tid, RIP_OFFSET, rip)?;
-        sys::set_signal_mask(self.tid, mask)
-    }
-
-    /// Lets it run to the next entry to or exit from a system call. Signals that cannot be blocked are passed on.
-    pub fn run_to_syscall(&self) -> Result<Moved, Errno> {
-        const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
-        let mut signal = 0;
-        loop {
-            sys::run_to_syscall(self.tid, signal)?;
-            match next_event(self.pid, self.tid, None)? {
-                WaitEvent::Stopped(SYSCALL_STOP) => return Ok(Moved::AtSyscall),
-                WaitEvent::Stopped(status) if status >> 8 == 0 => signal = status & 0x7f,
-                WaitEvent::Stopped(_) | WaitEvent::None => signal = 0,
-                WaitEvent::Ended => return Ok(Moved::Died),
-            }
-        }
-    }
-
-    /// Lets it run until `signal` is about to be delivered. Signals that cannot be blocked are passed on.
-    pub fn run_to_signal(&self, signal: u32) -> Result<Moved, Errno> {
-        let mut passed_on = 0;
-        loop {
-            sys::cont(self.tid, passed_on)?;
-            passed_on = match next_event(self.pid, self.tid, None)? {
-                WaitEvent::Stopped(status) if status.cast_unsigned() == signal => return Ok(Moved::AtSignal),
-                WaitEvent::Stopped(status) if status >> 8 == 0 => status & 0x7f,
-                WaitEvent::Stopped(_) | WaitEvent::None => 0,
-                WaitEvent::Ended => return Ok(Moved::Died),
-            };
-        }
-    }
-
-    /// Puts a diverted thread, which stands at the exit from a system call, back to where it was found. The mask comes
-    /// first: killed between the two, we leave a thread that still finds its own way back.
-    pub fn put_back(&mut self, signals: Signals) -> Result<(), Errno> {
-        // With this pending the kernel looks for a call to restart when the thread goes on.
-        sys::interrupt(self.tid)?;
-        sys::set_signal_mask(self.tid, self.signal_mask)?;
-        self.write_registers(&self.going_on(signals))
-    }
-
-    /// The registers with which it goes on while we live: as it was found, since the kernel restarts its call, but for
-    /// the calls that the kernel ends with EINTR on any stop.
-    fn going_on(&self, signals: Signals) -> Registers {
-        const EINTR: i64 = -4;
-        let interrupted = self.registers.system_call().is_some() && self.registers.rax.cast_signed() == EINTR;
-        if interrupted { restart::in_place(&self.registers, signals) } else { self.registers.clone() }
-    }
-
-    fn let_go(&mut self) -> Result<(), Errno> {
-        if !std::mem::take(&mut self.held) {
-            return Ok(());
-        }
-        match sys::detach(self.tid) {
-            // It was killed meanwhile.
-            Err(Errno::ESRCH) => Ok(()),
-            result => result,
-        }
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // Nobody is left to tell; the kernel detaches what we do not when this program ends.
-        let _ = self.let_go();
-    }
-}
-
-/// A process of which every thread stands still. They go on when the value is dropped.
+/// A task of which every thread stands still. They go on when the value is dropped.
 #[derive(Debug)]
 pub struct Frozen {
     pid: Pid,
     threads: Vec<Stopped>,
-    since: Instant,
 }
 
 impl Frozen {
-    /// Freezes `pid`: all threads, and again until no new one appears. The leader comes first.
-    pub fn freeze(pid: Pid, timeout: Duration) -> Result<Frozen, Error> {
-        let proc = ProcDir::new(pid);
-        let since = Instant::now();
-        let deadline = since + timeout;
-        let mut frozen = Frozen { pid, threads: Vec::new(), since };
-        let mut known = BTreeSet::new();
-        loop {
-            let mut running = Vec::new();
-            for tid in proc.threads().map_err(|_| Error::Died { pid })? {
-                if known.insert(tid)
-                    && let Some(thread) = Running::seize(pid, tid)?
-                {
-                    // A thread that ends now is seen below.
-                    let _ = thread.interrupt();
-                    running.push(thread);
-                }
-            }
-            if running.is_empty() {
-                break;
-            }
-            for thread in running {
-                let tid = thread.tid;
-                match thread.stopped(pid, deadline)? {
-                    Waited::Stopped(stopped) => frozen.threads.push(*stopped),
-                    Waited::Died if tid == pid.leader() => return Err(Error::Died { pid }),
-                    Waited::Died => {
-                        // Its end is ours to take: we are its tracer.
-                        let _ = sys::wait(tid, Take::Consume, Block::No);
-                    }
-                }
-            }
-        }
-        // Thread ids wrap around: the leader's need not be the lowest.
-        match frozen.threads.iter().position(|thread| thread.tid == pid.leader()) {
-            Some(leader) => {
-                frozen.threads.swap(0, leader);
-                Ok(frozen)
-            }
-            None => Err(Error::Died { pid }),
-        }
-    }
-
-    /// Which process.
+    /// Which task.
     pub fn pid(&self) -> Pid {
         self.pid
     }
@@ -324,22 +43,118 @@ impl Frozen {
     pub fn threads_mut(&mut self) -> &mut [Stopped] {
         &mut self.threads
     }
+}
 
-    /// How long it has been standing still.
-    pub fn elapsed(&self) -> Duration {
-        self.since.elapsed()
+/// What has become of a task that was to be frozen.
+#[derive(Debug)]
+enum Became {
+    /// It stands still.
+    Frozen(Frozen),
+    /// It has ended and waits to be waited for.
+    Zombie,
+    /// It is gone.
+    Gone,
+}
+
+/// A task that is being frozen.
+#[derive(Debug)]
+struct Freezing {
+    pid: Pid,
+    known: BTreeSet<Tid>,
+    running: Vec<Running>,
+    stopped: Vec<Stopped>,
+    leader_ended: bool,
+}
+
+impl Freezing {
+    /// Asks every thread that there is to stop, and waits for none.
+    fn begin(pid: Pid) -> Result<Freezing, Error> {
+        let mut freezing = Freezing {
+            pid,
+            known: BTreeSet::new(),
+            running: Vec::new(),
+            stopped: Vec::new(),
+            leader_ended: false,
+        };
+        freezing.seize_new()?;
+        Ok(freezing)
     }
 
-    /// Lets every thread go and says how long they stood still.
-    pub fn thaw(mut self) -> Result<Duration, Error> {
-        let pid = self.pid;
-        for thread in &mut self.threads {
-            let tid = thread.tid;
-            thread
-                .let_go()
-                .map_err(|error| Error::question(pid, format!("letting thread {tid} go"), error))?;
+    /// Asks the threads that are not known yet.
+    fn seize_new(&mut self) -> Result<(), Error> {
+        let Ok(threads) = ProcDir::new(self.pid).threads() else {
+            self.leader_ended = true;
+            return Ok(());
+        };
+        for tid in threads {
+            if !self.known.insert(tid) {
+                continue;
+            }
+            match Running::seize(self.pid, tid)? {
+                Seized::Running(thread) => {
+                    // A thread that ends now is seen when it is waited for.
+                    let _ = thread.interrupt();
+                    self.running.push(thread);
+                }
+                Seized::Ended if tid == self.pid.leader() => self.leader_ended = true,
+                Seized::Ended => {}
+            }
         }
-        Ok(self.since.elapsed())
+        Ok(())
+    }
+
+    /// Waits until all threads stand still, and again until no new one appears. The leader comes first.
+    fn finish(mut self, deadline: Instant) -> Result<Became, Error> {
+        while !self.running.is_empty() && !self.leader_ended {
+            for thread in std::mem::take(&mut self.running) {
+                let tid = thread.tid();
+                match thread.stopped(self.pid, deadline)? {
+                    Waited::Stopped(stopped) => self.stopped.push(*stopped),
+                    Waited::Died if tid == self.pid.leader() => self.leader_ended = true,
+                    Waited::Died => {
+                        // Its end is ours to take: we are its tracer.
+                        let _ = sys::wait(tid, Take::Consume, Block::No);
+                    }
+                }
+            }
+            self.seize_new()?;
+        }
+        // Thread ids wrap around: the leader's need not be the lowest.
+        let leader = self.stopped.iter().position(|thread| thread.tid() == self.pid.leader());
+        match leader {
+            Some(leader) if !self.leader_ended => {
+                self.stopped.swap(0, leader);
+                Ok(Became::Frozen(Frozen { pid: self.pid, threads: self.stopped }))
+            }
+            _ => self.ended(),
+        }
+    }
+
+    /// Its leader has ended. With a whole task the others do as well, each at its own time; their ends are ours to take,
+    /// the leader's last.
+    fn ended(self) -> Result<Became, Error> {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        const PAUSE: Duration = Duration::from_micros(200);
+        let Freezing { pid, known, stopped, .. } = self;
+        // Those that stand still have to go on to come to their end.
+        drop(stopped);
+        let begun = Instant::now();
+        loop {
+            let threads = ProcDir::new(pid).threads().unwrap_or_default();
+            for tid in known.iter().rev() {
+                let _ = sys::wait(*tid, Take::Consume, Block::No);
+            }
+            match threads.as_slice() {
+                [] => return Ok(Became::Gone),
+                // Its end was taken just now: unless its parent cares for none, it waits for the parent.
+                [leader] if *leader == pid.leader() => match ProcDir::new(pid).state() {
+                    Some('Z') => return Ok(Became::Zombie),
+                    _ => return Ok(Became::Gone),
+                },
+                _ if begun.elapsed() > PATIENCE => return Err(refusal::leaderless(pid)),
+                _ => std::thread::sleep(PAUSE),
+            }
+        }
     }
 }
 
@@ -347,43 +162,4 @@ impl Frozen {
 fn has_ended(pid: Pid, tid: Tid) -> bool {
     let status = ProcDir::new(pid).thread_text(tid, "status").unwrap_or_default();
     crate::parse::value(&status, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
-}
-
-fn refused(pid: Pid, tid: Tid, error: Errno) -> Error {
-    let status = ProcDir::new(pid).thread_text(tid, "status").unwrap_or_default();
-    if has_ended(pid, tid) {
-        return match ProcDir::new(pid).threads() {
-            Ok(threads) if threads.len() > 1 => Error::Target {
-                pid,
-                cause: "its main thread has ended while others run".to_owned(),
-                advice: "such a process cannot be saved".to_owned(),
-            },
-            _ => Error::Died { pid },
-        };
-    }
-    let tracer = crate::parse::decimal(&status, "TracerPid").and_then(|tracer| i32::try_from(tracer).ok());
-    if let Some(tracer) = tracer.filter(|tracer| *tracer != 0) {
-        let name = ProcDir::new(Pid(tracer)).name();
-        return Error::Target {
-            pid,
-            cause: format!("it is being traced by pid {tracer} ({name})"),
-            advice: "a process has one tracer at a time: detach that one first".to_owned(),
-        };
-    }
-    Error::Target {
-        pid,
-        cause: format!("the kernel does not let us freeze it ({error})"),
-        advice: "run as its user, or as root; see ptrace(2), ptrace access mode checking".to_owned(),
-    }
-}
-
-fn late(pid: Pid, tid: Tid, error: Errno) -> Error {
-    let state = ProcDir::new(pid).thread_text(tid, "wchan").unwrap_or_default();
-    let place = if matches!(state.as_str(), "" | "0") { String::new() } else { format!(" (in {state})") };
-    Error::Target {
-        pid,
-        cause: format!("thread {tid} does not stop{place}: {error}"),
-        advice: "it waits in the kernel, for a disk or a vfork child; try again, or give --timeout"
-            .to_owned(),
-    }
 }

@@ -1,16 +1,19 @@
-//! Makes a checkpoint from a frozen process.
+//! Makes a checkpoint from a frozen tree of processes.
 //!
-//! Read [`checkpoint`] first: freeze, collect, write, release. Each is a file: [`freeze`], [`collect`] (with [`hatch`],
-//! by which the process is asked about itself), [`write`].
+//! Read [`checkpoint`] first: freeze, collect, write, release. Each is a file: [`freeze`], [`collect`] (with [`asking`]
+//! and [`hatch`], by which a process is asked about itself, and [`sharing`], what processes have in common), [`write`].
 
 pub mod allow;
+pub mod asking;
 pub mod collect;
+pub mod collected;
 pub mod error;
 pub mod freeze;
 pub mod hatch;
 pub mod memory;
 mod parse;
 pub mod procdir;
+pub mod sharing;
 mod sys;
 pub mod underway;
 pub mod write;
@@ -19,35 +22,34 @@ use allow::Allow;
 use binfmt::address::Pid;
 use binfmt::image::{Layout, Segment};
 use collect::{Collected, Outcome};
-use error::{Error, Unsupported};
-use freeze::Frozen;
-use memory::TaskMemory;
+use error::{Error, Findings};
+use freeze::{Frozen, Tree};
 use nix::sys::signal::{Signal, kill};
 use procdir::ProcDir;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use write::{Job, Sink};
 
-/// What becomes of the process when it has been saved.
+/// What becomes of the processes when they have been saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Afterwards {
-    /// It runs on.
+    /// They run on.
     #[default]
     RunOn,
-    /// It is stopped (SIGSTOP).
+    /// They are stopped (SIGSTOP).
     Stop,
-    /// It is killed.
+    /// They are killed.
     Kill,
 }
 
 /// What was asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which process.
-    pub pid: Pid,
+    /// Which processes, each with all its descendants.
+    pub pids: Vec<Pid>,
     /// Where the image goes; standard output if nowhere.
     pub output: Option<PathBuf>,
-    /// What becomes of the process.
+    /// What becomes of the processes.
     pub afterwards: Afterwards,
     /// What may be lost.
     pub allow: Vec<Allow>,
@@ -58,67 +60,78 @@ pub struct Options {
 /// What was done.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
+    /// How many processes were saved.
+    pub processes: usize,
     /// How many threads were saved.
     pub threads: usize,
     /// How long the image is in bytes.
     pub image_bytes: u64,
-    /// How long the process stood still.
+    /// How long they stood still.
     pub frozen: Duration,
 }
 
-/// Saves a process.
+/// Saves a tree of processes.
 pub fn checkpoint(options: &Options) -> Result<Report, Error> {
-    refuse(options.pid)?;
+    options.pids.iter().try_for_each(|pid| refuse(*pid))?;
     sys::ignore_file_size_signal();
     let sink = match &options.output {
         Some(path) => Sink::named(path)?,
         None => Sink::stdout()?,
     };
-    sink.reserve(memory_bytes(options.pid));
-    let (frozen, collected) = freeze_and_collect(options)?;
-    if !collected.unsupported.is_empty() {
-        return Err(Error::Unsupported {
-            pid: options.pid,
-            name: ProcDir::new(options.pid).name(),
-            items: collected.unsupported,
-        });
+    sink.reserve(memory_bytes(&options.pids));
+    let (tree, collected) = freeze_and_collect(options)?;
+    let root = tree.root().unwrap_or(Pid(0));
+    if !collected.can_be_saved() {
+        let name = ProcDir::new(root).name();
+        return Err(Error::Unsupported { pid: root, name, findings: collected.findings });
     }
-    let image_bytes = write(&frozen, &collected, &sink)?;
-    let threads = frozen.threads().len();
-    release(frozen, sink, options.afterwards).map(|frozen| Report { threads, image_bytes, frozen })
+    let image_bytes = write(root, &collected, &sink)?;
+    let (processes, threads) = (tree.order().len(), tree.thread_count());
+    let frozen = release(tree, sink, options.afterwards)?;
+    Ok(Report { processes, threads, image_bytes, frozen })
 }
 
-/// Says what keeps a process from being saved, and saves nothing.
-pub fn check(options: &Options) -> Result<Vec<Unsupported>, Error> {
-    refuse(options.pid)?;
-    let (frozen, collected) = freeze_and_collect(options)?;
-    frozen.thaw()?;
-    Ok(collected.unsupported)
+/// Says what keeps a tree of processes from being saved, and saves nothing.
+pub fn check(options: &Options) -> Result<Findings, Error> {
+    options.pids.iter().try_for_each(|pid| refuse(*pid))?;
+    let (tree, collected) = freeze_and_collect(options)?;
+    tree.thaw()?;
+    Ok(collected.findings)
 }
 
-/// About how many bytes of memory there will be to save.
-fn memory_bytes(pid: Pid) -> u64 {
-    let status = ProcDir::new(pid).text("status").unwrap_or_default();
-    let kib = |key| parse::decimal(&status, key).unwrap_or(0);
-    ["RssAnon", "RssShmem", "VmSwap"].into_iter().map(|key| kib(key) << 10).sum()
+/// About how many bytes of memory there will be to save. Of pages that several processes share, each counts its part.
+fn memory_bytes(roots: &[Pid]) -> u64 {
+    let sum = |text: &str, keys: &[&str]| -> u64 {
+        keys.iter().map(|key| parse::decimal(text, key).unwrap_or(0) << 10).sum()
+    };
+    let pids = freeze::descendants(roots);
+    if let [alone] = pids.as_slice() {
+        let status = ProcDir::new(*alone).text("status").unwrap_or_default();
+        return sum(&status, &["RssAnon", "RssShmem", "VmSwap"]);
+    }
+    let parts = pids.into_iter().map(|pid| {
+        let rollup = ProcDir::new(pid).text("smaps_rollup").unwrap_or_default();
+        sum(&rollup, &["Pss_Anon", "Pss_Shmem", "SwapPss"])
+    });
+    parts.sum()
 }
 
-fn freeze_and_collect(options: &Options) -> Result<(Frozen, Collected), Error> {
+fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {
     const PAUSE: Duration = Duration::from_millis(1);
-    sys::hold_child_signal().map_err(|error| Error::question(options.pid, "blocking SIGCHLD", error))?;
+    let first = options.pids.first().copied().unwrap_or(Pid(0));
+    sys::hold_child_signal().map_err(|error| Error::question(first, "blocking SIGCHLD", error))?;
     let deadline = Instant::now() + options.timeout;
     loop {
-        let mut frozen = Frozen::freeze(options.pid, options.timeout)?;
-        match collect::everything(&mut frozen, options).map_err(|error| died_or(options.pid, error))? {
-            Outcome::Done(collected) => return Ok((frozen, *collected)),
-            Outcome::Busy if Instant::now() < deadline => drop(frozen),
+        let mut tree = Tree::freeze(&options.pids, options.timeout)?;
+        match collect::everything(&mut tree, options).map_err(died_or)? {
+            Outcome::Done(collected) => return Ok((tree, *collected)),
+            Outcome::Busy if Instant::now() < deadline => drop(tree),
             Outcome::Busy => {
-                return Err(Error::Target {
-                    pid: options.pid,
-                    cause: "a thread is still on its way back from an earlier ckpt-dump that was killed"
-                        .to_owned(),
-                    advice: "if it is stopped, let it go on (SIGCONT), then try again".to_owned(),
-                });
+                return Err(Error::target(
+                    first,
+                    "a thread is still on its way back from an earlier ckpt-dump that was killed",
+                    "if it is stopped, let it go on (SIGCONT), then try again",
+                ));
             }
         }
         std::thread::sleep(PAUSE);
@@ -126,50 +139,48 @@ fn freeze_and_collect(options: &Options) -> Result<(Frozen, Collected), Error> {
 }
 
 /// A question to a process that is gone was answered by its end.
-fn died_or(pid: Pid, error: Error) -> Error {
-    let status = ProcDir::new(pid).text("status").unwrap_or_default();
-    let gone = parse::value(&status, "State").is_none_or(|state| state.starts_with(['Z', 'X']));
-    if gone { Error::Died { pid } } else { error }
+fn died_or(error: Error) -> Error {
+    match error {
+        Error::Question { pid, .. } if ProcDir::new(pid).state().is_none_or(|state| "ZX".contains(state)) => {
+            Error::Died { pid }
+        }
+        error => error,
+    }
 }
 
-fn write(frozen: &Frozen, collected: &Collected, sink: &Sink) -> Result<u64, Error> {
-    let pid = frozen.pid();
+fn write(root: Pid, collected: &Collected, sink: &Sink) -> Result<u64, Error> {
     let segments: Vec<Segment> = collected.contents.iter().map(|(segment, _)| *segment).collect();
     let layout = Layout::new(&collected.standard, &collected.notes, &segments)
-        .map_err(|error| Error::question(pid, "laying out the image", error))?;
-    let memory = TaskMemory::open(pid)
-        .map_err(|error| died_or(pid, Error::question(pid, "opening its memory", error)))?;
-    let job = Job { layout: &layout, contents: &collected.contents, memory: &memory };
-    job.write(sink).map_err(|error| match error {
-        error @ Error::Output { .. } => error,
-        error => died_or(pid, error),
-    })?;
+        .map_err(|error| Error::question(root, "laying out the image", error))?;
+    let job = Job { layout: &layout, contents: &collected.contents, memories: &collected.memories };
+    job.write(sink).map_err(died_or)?;
     Ok(layout.total_bytes)
 }
 
-/// Lets the process go, and the image appear. It is killed only when the image is safe.
-fn release(frozen: Frozen, sink: Sink, afterwards: Afterwards) -> Result<Duration, Error> {
-    let pid = frozen.pid();
+/// Lets the processes go, and the image appear. They are killed only when the image is safe.
+fn release(tree: Tree, sink: Sink, afterwards: Afterwards) -> Result<Duration, Error> {
     let signal = |signal| {
-        kill(nix::unistd::Pid::from_raw(pid.0), signal)
-            .map_err(|error| Error::question(pid, format!("sending it {signal}"), error))
+        tree.members().iter().map(Frozen::pid).try_for_each(|pid| {
+            kill(nix::unistd::Pid::from_raw(pid.0), signal)
+                .map_err(|error| Error::question(pid, format!("sending it {signal}"), error))
+        })
     };
     match afterwards {
         Afterwards::RunOn => {
-            let stood_still = frozen.thaw()?;
+            let stood_still = tree.thaw()?;
             sink.commit()?;
             Ok(stood_still)
         }
         Afterwards::Stop => {
             signal(Signal::SIGSTOP)?;
-            let stood_still = frozen.thaw()?;
+            let stood_still = tree.thaw()?;
             sink.commit()?;
             Ok(stood_still)
         }
         Afterwards::Kill => {
             sink.commit()?;
             signal(Signal::SIGKILL)?;
-            frozen.thaw()
+            tree.thaw()
         }
     }
 }
@@ -177,7 +188,7 @@ fn release(frozen: Frozen, sink: Sink, afterwards: Afterwards) -> Result<Duratio
 /// Refuses what is no process that could be frozen.
 fn refuse(pid: Pid) -> Result<(), Error> {
     let proc = ProcDir::new(pid);
-    let refused = |cause: &str, advice: String| Err(Error::Target { pid, cause: cause.to_owned(), advice });
+    let refused = |cause: &str, advice: String| Err(Error::target(pid, cause, advice));
     let Ok(status) = proc.text("status") else {
         return refused("there is no such process", "see `ps -e` for those there are".to_owned());
     };

@@ -1,6 +1,7 @@
 //! The `ckpt-dump` command.
 
 use binfmt::address::Pid;
+use binfmt::human::counted;
 use clap::{CommandFactory, Parser};
 use dumper::allow::Allow;
 use dumper::error::{Error, Status};
@@ -10,22 +11,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Save a running process as one file, which resumes it when it is run
+/// Save running processes as one file, which resumes them when it is run
 ///
-/// The process stands still while it is saved and then runs on.
+/// Each PID is saved with all its descendants. They stand still while they are saved and then run on.
 #[derive(Debug, Parser)]
-#[command(name = "ckpt-dump", version, override_usage = "ckpt-dump [OPTIONS] <PID>", after_help = AFTER)]
+#[command(name = "ckpt-dump", version, override_usage = "ckpt-dump [OPTIONS] <PID>...", after_help = AFTER)]
 struct Arguments {
-    /// Process id
+    /// Process id; a resume stands for the first
     #[arg(value_parser = clap::value_parser!(i32).range(1..), required_unless_present = "completions")]
-    pid: Option<i32>,
+    pid: Vec<i32>,
     /// Write the image to FILE, which appears only when it is whole [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Kill the process when it has been saved
+    /// Kill the processes when they have been saved
     #[arg(long, conflicts_with_all = ["stop", "check"])]
     kill: bool,
-    /// Stop the process when it has been saved
+    /// Stop the processes when they have been saved
     #[arg(long, conflicts_with = "check")]
     stop: bool,
     /// Only say what cannot be saved
@@ -40,7 +41,7 @@ struct Arguments {
     /// How long to wait for a thread that does not stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     timeout: f64,
-    /// Say how long the process stood still, and how large the image is
+    /// Say how long they stood still, and how large the image is
     #[arg(short, long)]
     verbose: bool,
     /// Print the completions for a shell (scripts/install puts them in place)
@@ -49,14 +50,14 @@ struct Arguments {
 }
 
 const AFTER: &str = "Exit status:
-  0  the process was saved (or, with --check, can be)
+  0  the processes were saved (or, with --check, can be)
   2  the command line is wrong
-  3  the process holds something that cannot be saved; all of it is named
-  4  there is no such process, or no right to it
+  3  a process holds something that cannot be saved; all of it is named
+  4  there is no such process, or no right to it, or it does not stand still
   5  the image could not be written
-  6  the process ended while it was being saved
-  7  the kernel did not answer a question about it
-Whatever happens, the process runs on unharmed.";
+  6  a process ended while it was being saved
+  7  the kernel did not answer a question about one
+Whatever happens, the processes run on unharmed.";
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
@@ -66,21 +67,17 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let pid = match (arguments.pid, arguments.completions) {
-        (Some(pid), _) => pid,
-        (None, shell) => {
-            let shell = shell.unwrap_or(clap_complete::Shell::Bash);
-            clap_complete::generate(shell, &mut Arguments::command(), "ckpt-dump", &mut std::io::stdout());
-            return ExitCode::SUCCESS;
-        }
-    };
+    if let Some(shell) = arguments.completions {
+        clap_complete::generate(shell, &mut Arguments::command(), "ckpt-dump", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
     let afterwards = match (arguments.kill, arguments.stop) {
         (true, _) => Afterwards::Kill,
         (_, true) => Afterwards::Stop,
         _ => Afterwards::RunOn,
     };
     let options = Options {
-        pid: Pid(pid),
+        pids: arguments.pid.iter().copied().map(Pid).collect(),
         output: arguments.output.clone(),
         afterwards,
         allow: arguments.allow.clone(),
@@ -107,24 +104,33 @@ fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
     let report = dumper::checkpoint(options)?;
     if arguments.verbose {
         let frozen_ms = report.frozen.as_secs_f64() * 1e3;
-        let (threads, image_bytes) = (report.threads, report.image_bytes);
-        tell(&format!("{threads} threads, {image_bytes} bytes, stood still for {frozen_ms:.3} ms"));
+        let image_bytes = report.image_bytes;
+        let processes = counted(report.processes, "process", "processes");
+        let threads = counted(report.threads, "thread", "threads");
+        tell(&format!("{processes}, {threads}, {image_bytes} bytes, stood still for {frozen_ms:.3} ms"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
-    let items = dumper::check(options)?;
-    let code = if items.is_empty() { ExitCode::SUCCESS } else { Status::Unsupported.into() };
+    let findings = dumper::check(options)?;
+    let can_be_saved = findings.items.is_empty();
+    let code = if can_be_saved { ExitCode::SUCCESS } else { Status::Unsupported.into() };
     let text = if arguments.json {
         let answer = serde_json::json!({
-            "pid": options.pid.0, "can_be_saved": items.is_empty(), "unsupported": items
+            "pid": arguments.pid.first(), "processes": findings.processes, "can_be_saved": can_be_saved,
+            "unsupported": findings.items
         });
         format!("{answer:#}\n")
-    } else if items.is_empty() {
-        format!("pid {} can be saved\n", options.pid)
+    } else if can_be_saved {
+        let pids: Vec<String> = arguments.pid.iter().map(ToString::to_string).collect();
+        let descendants = match findings.processes.saturating_sub(pids.len()) {
+            0 => String::new(),
+            more => format!(" and {}", counted(more, "descendant", "descendants")),
+        };
+        format!("pid {}{descendants} can be saved\n", pids.join(", "))
     } else {
-        items.iter().map(|item| format!("{}\n  {}\n", item.what, item.advice)).collect()
+        findings.lines().map(|(what, advice)| format!("{what}\n  {advice}\n")).collect()
     };
     // A reader that has gone away has heard enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -22,6 +22,24 @@ pub(crate) fn stat_fields(text: &str) -> Option<Vec<&str>> {
     Some(fields)
 }
 
+/// The same, to keep.
+pub(crate) fn owned_stat(text: &str) -> Vec<String> {
+    stat_fields(text).unwrap_or_default().into_iter().map(str::to_owned).collect()
+}
+
+/// Field `number` of `/proc/PID/stat`, counted from 1 as in proc(5).
+pub(crate) fn stat_field<T: std::str::FromStr + Default>(fields: &[String], number: usize) -> T {
+    fields.get(number - 1).and_then(|field| field.parse().ok()).unwrap_or_default()
+}
+
+/// The flag in field 9 of `/proc/PID/stat` that execve clears (include/linux/sched.h).
+pub(crate) const PF_FORKNOEXEC: u64 = 0x40;
+
+/// The number of the system call that `/proc/PID/syscall` says a waiting thread is in.
+pub(crate) fn syscall_number(text: &str) -> Option<i64> {
+    text.split_whitespace().next()?.parse().ok().filter(|number| *number >= 0)
+}
+
 /// The value of `key` in lines of `key:\tvalue`, as `/proc/PID/status` and `fdinfo` have them.
 pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':').map(str::trim))
@@ -48,6 +66,14 @@ mod tests {
         assert_eq!(stat_fields("12 a R"), None);
         assert_eq!(stat_fields(""), None);
         assert_eq!(stat_fields(")("), None);
+    }
+
+    #[test]
+    fn only_a_waiting_thread_is_in_a_system_call() {
+        assert_eq!(syscall_number("58 0x1 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7f12\n"), Some(58));
+        assert_eq!(syscall_number("running\n"), None);
+        assert_eq!(syscall_number("-1 0x7ffd 0x7f12\n"), None);
+        assert_eq!(syscall_number(""), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The directory `/proc/PID` of the process.
 
 use crate::error::Error;
+use crate::parse;
 use binfmt::address::{Pid, Tid};
+use binfmt::wire::Text;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -96,8 +98,72 @@ impl ProcDir {
         Ok(self.numbers("task")?.into_iter().filter_map(|tid| i32::try_from(tid).ok()).map(Tid).collect())
     }
 
-    /// Its name.
+    /// The children of these of its threads, in the kernel's order.
+    pub fn children(self, threads: &[Tid]) -> Result<Vec<Pid>, Error> {
+        let mut found = Vec::new();
+        for tid in threads {
+            let path = self.thread_path(*tid, "children");
+            match read(&path) {
+                Ok(text) => found.extend(pids(&text)),
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && self.thread_path(*tid, "").exists() =>
+                {
+                    // Linux without CONFIG_PROC_CHILDREN.
+                    return self.children_among_all();
+                }
+                Err(error) => return Err(self.failed(&path, &error)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn children_among_all(self) -> Result<Vec<Pid>, Error> {
+        let path = Path::new("/proc");
+        let entries = fs::read_dir(path).map_err(|error| self.failed(path, &error))?;
+        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Ok(numbers.map(Pid).filter(|pid| ProcDir::new(*pid).parent() == Some(self.pid)).collect())
+    }
+
+    /// Its parent; `None` if it has none that we see, or is gone.
+    pub fn parent(self) -> Option<Pid> {
+        const PARENT: usize = 3;
+        let stat = self.text("stat").ok()?;
+        let parent = parse::stat_fields(&stat)?.get(PARENT)?.parse().ok().map(Pid);
+        parent.filter(|parent| parent.0 > 0)
+    }
+
+    /// The letter of its state; `None` if it is gone.
+    pub fn state(self) -> Option<char> {
+        const STATE: usize = 2;
+        parse::stat_fields(&self.text("stat").ok()?)?.get(STATE)?.chars().next()
+    }
+
+    /// Its name, as a person may read it.
     pub fn name(self) -> String {
-        self.text("comm").map_or_else(|_| "?".to_owned(), |name| name.trim_end_matches('\n').to_owned())
+        let mut name = self.bytes("comm").unwrap_or_else(|_| b"?".to_vec());
+        name.pop_if(|last| *last == b'\n');
+        Text(name).to_string()
+    }
+
+    /// Its process id and name, as a person may read them.
+    pub fn whom(self) -> String {
+        format!("pid {} ({})", self.pid, self.name())
+    }
+}
+
+/// What a list of children says.
+fn pids(text: &[u8]) -> Vec<Pid> {
+    let words = text.split(|byte| byte.is_ascii_whitespace());
+    words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).map(Pid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_told_apart_by_spaces() {
+        assert_eq!(pids(b"12 7 130 "), [Pid(12), Pid(7), Pid(130)]);
+        assert_eq!(pids(b""), []);
     }
 }

@@ -142,12 +142,28 @@ pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd>
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }
 
-const KCMP_FILE: i32 = 0;
+/// What of two tasks is compared (linux/kcmp.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The open file descriptions behind two descriptors.
+    Description = 0,
+    /// The address spaces.
+    Memory = 1,
+    /// The tables of descriptors.
+    Descriptors = 2,
+    /// Root, working directory and umask.
+    Filesystem = 3,
+    /// The dispositions of signals.
+    Handlers = 4,
+}
 
-/// How the kernel orders the open file descriptions behind two descriptors of `pid`; equal if they are the same one.
-pub(crate) fn compare_descriptions(pid: i32, first: u32, second: u32) -> Result<std::cmp::Ordering> {
+/// How the kernel orders two things of two tasks, each given by its process id and, where it matters, a descriptor; equal
+/// if they are the same one.
+pub(crate) fn compare(kind: Kind, first: (i32, u32), second: (i32, u32)) -> Result<std::cmp::Ordering> {
     // SAFETY: the call takes five numbers.
-    let order = Errno::result(unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, first, second) })?;
+    let order = Errno::result(unsafe {
+        libc::syscall(libc::SYS_kcmp, first.0, second.0, kind as i32, first.1, second.1)
+    })?;
     Ok(match order {
         0 => std::cmp::Ordering::Equal,
         1 => std::cmp::Ordering::Less,

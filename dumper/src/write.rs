@@ -7,9 +7,10 @@ mod sink;
 
 pub use sink::Sink;
 
-use crate::collect::Source;
+use crate::collected::Source;
 use crate::error::Error;
 use crate::memory::TaskMemory;
+use binfmt::address::Pid;
 use binfmt::digest::{self, digest};
 use binfmt::image::{Layout, Segment};
 use memmap2::MmapMut;
@@ -49,26 +50,21 @@ pub struct Job<'a> {
     pub layout: &'a Layout,
     /// The segments with their sources, in the layout's order.
     pub contents: &'a [(Segment, Source)],
-    /// The process's memory.
-    pub memory: &'a TaskMemory,
+    /// The memories that sources name.
+    pub memories: &'a [TaskMemory],
 }
 
 /// Why writing failed.
 #[derive(Debug)]
 enum Failure {
-    Read(Errno),
+    /// Of the memory with this index.
+    Read(usize, Errno),
     Write(io::Error),
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::Write(error)
-    }
-}
-
-impl From<Errno> for Failure {
-    fn from(error: Errno) -> Failure {
-        Failure::Read(error)
     }
 }
 
@@ -79,9 +75,10 @@ impl Job<'_> {
             Some(file) => self.to_file(file, sink.is_fresh()),
             None => self.to_stream(&mut io::stdout().lock()),
         };
+        let pid = |index: usize| self.memories.get(index).map_or(Pid(0), TaskMemory::pid);
         written.map_err(|failure| match failure {
-            Failure::Read(Errno::ESRCH) => Error::Died { pid: self.memory.pid() },
-            Failure::Read(error) => Error::question(self.memory.pid(), "reading its memory", error),
+            Failure::Read(index, Errno::ESRCH) => Error::Died { pid: pid(index) },
+            Failure::Read(index, error) => Error::question(pid(index), "reading its memory", error),
             Failure::Write(error) => Error::output(sink.name(), &error),
         })
     }
@@ -195,11 +192,13 @@ impl Job<'_> {
             let Some((_, source)) = self.contents.get(first.segment) else { break };
             let len = usize::try_from(first.len_bytes).unwrap_or(0);
             match source {
-                Source::Memory(_) => {
-                    let ranges: Vec<(u64, u64)> = parts.iter().map_while(|part| self.address(part)).collect();
+                Source::Memory(index, _) => {
+                    let ranges = parts.iter().map_while(|part| self.address(*index, part));
+                    let ranges: Vec<(u64, u64)> = ranges.collect();
                     let len_bytes: u64 = ranges.iter().map(|(_, len_bytes)| len_bytes).sum();
                     let (mine, after) = rest.split_at_mut(usize::try_from(len_bytes).unwrap_or(0));
-                    self.memory.read_ranges(&ranges, mine)?;
+                    let memory = self.memories.get(*index).ok_or(Failure::Read(*index, Errno::ESRCH))?;
+                    memory.read_ranges(&ranges, mine).map_err(|error| Failure::Read(*index, error))?;
                     (rest, parts) = (after, parts.get(ranges.len()..).unwrap_or_default());
                     continue;
                 }
@@ -207,7 +206,8 @@ impl Job<'_> {
                     let (mine, after) = rest.split_at_mut(len);
                     // A file that was cut short meanwhile reads as zeros.
                     mine.fill(0);
-                    read_some_at(file, mine, offset + first.offset)?;
+                    read_some_at(file, mine, offset + first.offset)
+                        .map_err(|error| Failure::Read(0, error))?;
                     rest = after;
                 }
                 Source::Bytes(bytes) => {
@@ -230,10 +230,12 @@ impl Job<'_> {
         Ok((buffer, digests))
     }
 
-    /// Where a part is in the process's memory, if it is there.
-    fn address(&self, part: &Part) -> Option<(u64, u64)> {
+    /// Where a part is in the memory with this index, if it is there.
+    fn address(&self, index: usize, part: &Part) -> Option<(u64, u64)> {
         match self.contents.get(part.segment)? {
-            (_, Source::Memory(start)) => Some((start + part.offset, part.len_bytes)),
+            (_, Source::Memory(memory, start)) if *memory == index => {
+                Some((start + part.offset, part.len_bytes))
+            }
             _ => None,
         }
     }
@@ -332,8 +334,8 @@ mod tests {
         let segments: Vec<Segment> = contents.iter().map(|(segment, _)| *segment).collect();
         let layout = Layout::new(&[], &[], &segments).expect("it fits");
         let own = i32::try_from(std::process::id()).expect("a pid");
-        let memory = TaskMemory::open(binfmt::address::Pid(own)).expect("our own");
-        let job = Job { layout: &layout, contents: &contents, memory: &memory };
+        let memory = TaskMemory::open(Pid(own)).expect("our own");
+        let job = Job { layout: &layout, contents: &contents, memories: &[memory] };
         let path = std::env::temp_dir().join(format!("ckpt-write-{own}"));
         let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
         std::fs::remove_file(&path).expect("unlinked");

@@ -1,29 +1,32 @@
-//! The table of descriptors, and the open file descriptions behind it.
+//! The tables of descriptors, and the open file descriptions behind them, each once for the whole tree.
 //!
 //! Which descriptors share a description is told by kcmp(2); what a description is, by a duplicate of it
 //! (pidfd_getfd), through which nothing is read, sought or changed.
 
+use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{Collected, Subject, file, lock, memfd, terminal};
 use crate::allow::Allow;
 use crate::error::Error;
-use crate::{parse, sys};
+use crate::{parse, sharing, sys};
+use binfmt::address::Pid;
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
 use file::Place;
+use lock::Which;
 use nix::errno::Errno;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
-/// The id of the only table.
-pub const TABLE: u32 = 1;
 /// Descriptors below this may lead anywhere: a resume gives the loader's own.
 const STANDARD_STREAMS: u32 = 3;
 
 /// One descriptor.
 #[derive(Debug)]
-pub struct Open {
+pub struct Open<'a> {
+    /// The first task that has its table.
+    pub subject: &'a Subject<'a>,
     /// Its number.
     pub number: u32,
     /// Flags of its description with O_CLOEXEC, which is the descriptor's.
@@ -36,54 +39,103 @@ pub struct Open {
     pub place: Place,
 }
 
-/// Collects the table and the descriptions.
-pub fn collect(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> {
-    let pid = subject.pid();
-    let pidfd = sys::pidfd_open(pid.0).map_err(|error| Error::question(pid, "opening its pidfd", error))?;
+/// An open file description.
+#[derive(Debug)]
+struct Group<'a> {
+    /// Its id.
+    id: u32,
+    /// A descriptor of it: the first of the first task that has one.
+    first: &'a Open<'a>,
+    /// All of them.
+    members: Vec<&'a Open<'a>>,
+}
+
+/// Collects the tables and the descriptions of all tasks.
+pub fn collect<'a>(
+    subjects: &'a [Subject<'a>],
+    objects: &mut Objects,
+    out: &mut Collected,
+) -> Result<(), Error> {
     let mut open = Vec::new();
-    for number in subject.proc.numbers("fd")? {
-        open.push(read(subject, number)?);
+    let mut tables: BTreeMap<u32, DescriptorTable> = BTreeMap::new();
+    let mut pidfds = BTreeMap::new();
+    for subject in subjects.iter().filter(|subject| subject.shares.descriptors.is_first) {
+        let pid = subject.pid();
+        let pidfd =
+            sys::pidfd_open(pid.0).map_err(|error| Error::question(pid, "opening its pidfd", error))?;
+        pidfds.insert(pid, pidfd);
+        let id = subject.shares.descriptors.id;
+        tables.insert(id, DescriptorTable { id, descriptors: Vec::new() });
+        for number in subject.proc.numbers("fd")? {
+            open.push(read(subject, number)?);
+        }
     }
-    let groups = group(subject, &open)?;
-    let mut table = DescriptorTable { id: TABLE, descriptors: Vec::new() };
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
-    for (index, members) in groups.iter().enumerate() {
-        let id = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let Some(first) = members.first().copied() else { continue };
-        let duplicate = sys::pidfd_getfd(pidfd.as_fd(), first.number).map_err(|error| {
-            Error::question(pid, format!("duplicating its descriptor {}", first.number), error)
-        })?;
-        table.descriptors.extend(members.iter().map(|member| Descriptor {
-            number: member.number,
-            close_on_exec: member.flags & libc::O_CLOEXEC.cast_unsigned() != 0,
-            description: id,
-        }));
-        lock::collect(subject, id, &first.info, out);
+    for group in group(&open)? {
+        let Group { id, first, .. } = group;
+        let (pid, number) = (first.subject.pid(), first.number);
+        out.look_at(pid);
+        let pidfd =
+            pidfds.get(&pid).ok_or_else(|| Error::question(pid, "finding its pidfd", Errno::EBADF))?;
+        let duplicate = sys::pidfd_getfd(pidfd.as_fd(), number)
+            .map_err(|error| Error::question(pid, format!("duplicating its descriptor {number}"), error))?;
+        for member in &group.members {
+            let table = tables.get_mut(&member.subject.shares.descriptors.id);
+            table.into_iter().for_each(|table| table.descriptors.push(descriptor(member, id)));
+        }
+        locks(&group, out);
         if kind_of(first) == Looks::Pipe && !is_path_only(first) {
             let metadata = &first.place.metadata;
             let ends = pipes.entry((metadata.dev(), metadata.ino())).or_default();
-            ends.push(End { description: id, open: first, duplicate });
+            ends.push(End { description: id, open: first, lowest: lowest(&group), duplicate });
         } else {
-            let kind = complete(subject, id, first, duplicate.as_fd(), out)?;
-            describe(subject, id, kind, first, duplicate.as_fd(), out)?;
+            let kind = complete(&group, duplicate.as_fd(), objects, out)?;
+            describe(id, kind, first, duplicate.as_fd(), out)?;
         }
     }
     for ends in pipes.into_values() {
         let leads_out = pipe::leads_out(&ends);
         for end in &ends {
-            let kind = if leads_out { outside(subject, end.open, out) } else { DescriptionKind::Pipe };
-            describe(subject, end.description, kind, end.open, end.duplicate.as_fd(), out)?;
+            out.look_at(end.open.subject.pid());
+            let kind = match leads_out {
+                true => outside(end.open, end.lowest, out),
+                false => DescriptionKind::Pipe,
+            };
+            describe(end.description, kind, end.open, end.duplicate.as_fd(), out)?;
         }
         if !leads_out {
-            pipe::collect(subject, &ends, out)?;
+            pipe::collect(&ends, out)?;
         }
     }
-    table.descriptors.sort_by_key(|descriptor| descriptor.number);
-    out.note(table);
+    for mut table in tables.into_values() {
+        table.descriptors.sort_by_key(|descriptor| descriptor.number);
+        out.note(table);
+    }
     Ok(())
 }
 
-fn read(subject: &Subject<'_>, number: u32) -> Result<Open, Error> {
+fn descriptor(open: &Open<'_>, description: u32) -> Descriptor {
+    let close_on_exec = open.flags & libc::O_CLOEXEC.cast_unsigned() != 0;
+    Descriptor { number: open.number, close_on_exec, description }
+}
+
+/// The lowest number that any task has for it.
+fn lowest(group: &Group<'_>) -> u32 {
+    group.members.iter().map(|member| member.number).min().unwrap_or(group.first.number)
+}
+
+/// The locks that were taken through a description: its own, and those of each table that has it.
+fn locks(group: &Group<'_>, out: &mut Collected) {
+    let mut seen = BTreeSet::new();
+    for member in &group.members {
+        if seen.insert(member.subject.shares.descriptors.id) {
+            let which = if seen.len() == 1 { Which::All } else { Which::OfTable };
+            lock::collect(member.subject, group.id, &member.info, which, out);
+        }
+    }
+}
+
+fn read<'a>(subject: &'a Subject<'a>, number: u32) -> Result<Open<'a>, Error> {
     let info = subject.proc.text(&format!("fdinfo/{number}"))?;
     let place = Place::magic_link(subject.proc.path(&format!("fd/{number}")))
         .map_err(|error| Error::question(subject.pid(), format!("reading its descriptor {number}"), error))?;
@@ -95,84 +147,82 @@ fn read(subject: &Subject<'_>, number: u32) -> Result<Open, Error> {
             "the kernel's answer makes no sense",
         ));
     };
-    Ok(Open { number, flags, position, info, place })
+    Ok(Open { subject, number, flags, position, info, place })
 }
 
-/// Descriptors of the same description together, each group and the groups by lowest number. Only those that look
-/// alike are compared, and the kernel's order makes that n log n.
-fn group<'a>(subject: &Subject<'_>, open: &'a [Open]) -> Result<Vec<Vec<&'a Open>>, Error> {
-    let look = |open: &Open| {
+/// Descriptors of the same description together, each group and the groups in the order of tasks and numbers. Only
+/// those that look alike are compared, and the kernel's order makes that n log n.
+fn group<'a>(open: &'a [Open<'a>]) -> Result<Vec<Group<'a>>, Error> {
+    // Not the position: somebody outside of the tree may move it while we look.
+    let look = |open: &Open<'_>| {
         let flags = open.flags & !libc::O_CLOEXEC.cast_unsigned();
-        (open.place.metadata.dev(), open.place.metadata.ino(), flags, open.position)
+        (open.place.metadata.dev(), open.place.metadata.ino(), flags)
     };
-    let pid = subject.pid();
-    let mut failed = None;
-    let mut same = |first: &Open, second: &Open| {
-        let order = sys::compare_descriptions(pid.0, first.number, second.number);
-        order.unwrap_or_else(|error| {
-            failed = Some(error);
-            Ordering::Equal
-        })
-    };
-    let mut sorted: Vec<&Open> = open.iter().collect();
-    sorted.sort_by(|first, second| {
-        let order = look(first).cmp(&look(second));
-        order.then_with(|| same(first, second)).then_with(|| first.number.cmp(&second.number))
+    let name = |open: &Open<'_>| (open.subject.pid().0, open.number);
+    let shares = sharing::classes(open.len(), |first, second| {
+        let (Some(first), Some(second)) = (open.get(first), open.get(second)) else {
+            return Err(Errno::EINVAL);
+        };
+        match look(first).cmp(&look(second)) {
+            Ordering::Equal => sys::compare(sys::Kind::Description, name(first), name(second)),
+            order => Ok(order),
+        }
     });
-    let mut groups: Vec<Vec<&Open>> = Vec::new();
-    for descriptor in sorted {
-        match groups.last_mut() {
-            Some(members)
-                if members.first().is_some_and(|first| {
-                    look(first) == look(descriptor) && same(first, descriptor) == Ordering::Equal
-                }) =>
-            {
-                members.push(descriptor);
-            }
-            _ => groups.push(vec![descriptor]),
+    let shares = shares.map_err(|error| {
+        let pid = open.first().map_or(Pid(0), |first| first.subject.pid());
+        Error::question(pid, "comparing its descriptors (kcmp)", error)
+    })?;
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for (open, share) in open.iter().zip(shares) {
+        if share.is_first {
+            groups.push(Group { id: share.id, first: open, members: vec![open] });
+        } else {
+            let group = usize::try_from(share.id).ok().and_then(|id| groups.get_mut(id.wrapping_sub(1)));
+            group.into_iter().for_each(|group| group.members.push(open));
         }
     }
-    groups.sort_by_key(|members| members.first().map(|first| first.number));
-    match failed {
-        Some(error) => Err(Error::question(pid, "comparing its descriptors (kcmp)", error)),
-        None => Ok(groups),
-    }
+    Ok(groups)
 }
 
-fn is_path_only(open: &Open) -> bool {
+fn is_path_only(open: &Open<'_>) -> bool {
     open.flags & libc::O_PATH.cast_unsigned() != 0
 }
 
 /// Adds the note that completes a description, and says which kind that is.
 fn complete(
-    subject: &Subject<'_>,
-    id: u32,
-    open: &Open,
+    group: &Group<'_>,
     duplicate: BorrowedFd<'_>,
+    objects: &mut Objects,
     out: &mut Collected,
 ) -> Result<DescriptionKind, Error> {
+    let Group { id, first: open, .. } = *group;
     let kind = match kind_of(open) {
         _ if is_path_only(open) => DescriptionKind::File,
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
-        Looks::Device if terminal::collect(subject, id, &open.place, duplicate, out) => {
+        Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
         }
         Looks::Device if is_simple_device(open.place.metadata.rdev()) => DescriptionKind::File,
-        Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(subject, open, out),
+        Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, lowest(group), out),
     };
     match kind {
-        DescriptionKind::File => file::collect(subject, id, &open.place, open.flags, out)?,
-        DescriptionKind::Memfd => memfd::collect(subject, id, &open.place, out)?,
+        DescriptionKind::File => file::collect(open.subject, id, &open.place, open.flags, out)?,
+        DescriptionKind::Memfd => memfd::collect(open.subject, id, &open.place, objects, out)?,
         _ => {}
     }
     Ok(kind)
 }
 
-/// What becomes of a description that leads out of the process, or is of a kind that cannot be saved.
-fn outside(subject: &Subject<'_>, open: &Open, out: &mut Collected) -> DescriptionKind {
+/// The controlling terminals of the tasks that have a description.
+fn terminals(group: &Group<'_>) -> Vec<u64> {
+    group.members.iter().map(|member| member.subject.stat(7)).collect()
+}
+
+/// What becomes of a description that leads out of the tree, or is of a kind that cannot be saved.
+fn outside(open: &Open<'_>, lowest: u32, out: &mut Collected) -> DescriptionKind {
     let looks = kind_of(open);
-    if matches!(looks, Looks::Pipe | Looks::Socket) && open.number < STANDARD_STREAMS {
+    if matches!(looks, Looks::Pipe | Looks::Socket) && lowest < STANDARD_STREAMS {
         return DescriptionKind::Outside;
     }
     let label = String::from_utf8_lossy(&open.place.label);
@@ -183,7 +233,7 @@ fn outside(subject: &Subject<'_>, open: &Open, out: &mut Collected) -> Descripti
         (Looks::Device, _) => Allow::Device,
         _ => Allow::AnonInode,
     };
-    if !subject.options.allow.contains(&allow) {
+    if !open.subject.options.allow.contains(&allow) {
         let what = format!("fd {} is {}", open.number, what(open));
         out.unsupported(what, format!("`--allow {}` restores it closed", allow.word()));
     }
@@ -192,17 +242,18 @@ fn outside(subject: &Subject<'_>, open: &Open, out: &mut Collected) -> Descripti
 
 /// Adds the note of a description.
 fn describe(
-    subject: &Subject<'_>,
     id: u32,
     kind: DescriptionKind,
-    open: &Open,
+    open: &Open<'_>,
     duplicate: BorrowedFd<'_>,
     out: &mut Collected,
 ) -> Result<(), Error> {
     let (owner_type, owner) = match sys::file_owner(duplicate) {
         // O_PATH
         Err(Errno::EBADF) => (0, 0),
-        owner => owner.map_err(|error| Error::question(subject.pid(), "asking who gets SIGIO", error))?,
+        owner => {
+            owner.map_err(|error| Error::question(open.subject.pid(), "asking who gets SIGIO", error))?
+        }
     };
     out.note(Description {
         id,
@@ -228,7 +279,7 @@ enum Looks {
     Other,
 }
 
-fn kind_of(open: &Open) -> Looks {
+fn kind_of(open: &Open<'_>) -> Looks {
     use std::os::unix::fs::FileTypeExt;
     let kind = open.place.metadata.file_type();
     match open.place.label.as_slice() {
@@ -249,7 +300,7 @@ fn is_simple_device(device: u64) -> bool {
 }
 
 /// What a descriptor is, for a person.
-fn what(open: &Open) -> String {
+fn what(open: &Open<'_>) -> String {
     let label = binfmt::wire::Text::from(open.place.label.as_slice()).to_string();
     match label.strip_prefix("anon_inode:") {
         Some(kind) => {
@@ -262,7 +313,7 @@ fn what(open: &Open) -> String {
         }
         None => match kind_of(open) {
             Looks::Device => format!("the device {label}"),
-            Looks::Pipe => format!("a pipe to another process ({label})"),
+            Looks::Pipe => format!("a pipe to a process outside of the tree ({label})"),
             Looks::Socket => format!("a socket ({label})"),
             _ => label,
         },

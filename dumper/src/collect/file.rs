@@ -151,7 +151,7 @@ pub fn carry(
     if !nameless || file.file_type != FileType::Regular {
         return Ok(());
     }
-    let (id, _) = out.object(file.device, file.inode);
+    let id = out.object(file.device, file.inode);
     file.content = id;
     if !out.carries(id) {
         let opened = File::open(&place.link).map_err(|error| {

@@ -6,15 +6,13 @@ use crate::parse;
 use binfmt::note::file::FileIdentity;
 use binfmt::note::filesystem::Filesystem;
 
-/// The id of the only one.
-pub const FILESYSTEM: u32 = 1;
-
 /// Collects them.
 pub fn collect(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> {
     let root = directory(subject, "root", out)?;
     let working_directory = directory(subject, "cwd", out)?;
     let umask = parse::value(&subject.status, "Umask").and_then(|umask| u32::from_str_radix(umask, 8).ok());
-    out.note(Filesystem { id: FILESYSTEM, root, working_directory, umask: umask.unwrap_or_default() });
+    let id = subject.shares.filesystem.id;
+    out.note(Filesystem { id, root, working_directory, umask: umask.unwrap_or_default() });
     Ok(())
 }
 

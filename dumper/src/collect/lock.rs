@@ -3,11 +3,22 @@
 use super::{Collected, Subject};
 use binfmt::note::lock::{FileLock, LockKind};
 
-/// Collects the locks taken through a description; `info` is the fdinfo of one of its descriptors.
-pub fn collect(subject: &Subject<'_>, description: u32, info: &str, out: &mut Collected) {
+/// Which of the locks that a descriptor shows are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All: those of the description, and those of the table of descriptors.
+    All,
+    /// Those of the table: POSIX locks, which each table shows for itself.
+    OfTable,
+}
+
+/// Collects the locks taken through a description; `info` is the fdinfo of one of the process's descriptors.
+pub fn collect(subject: &Subject<'_>, description: u32, info: &str, which: Which, out: &mut Collected) {
     for line in info.lines().filter_map(|line| line.strip_prefix("lock:")) {
         match parse(line) {
+            Some(lock) if which == Which::OfTable && lock.kind != LockKind::Posix => {}
             Some(lock) => out.note(FileLock { pid: subject.pid_number(), description, ..lock }),
+            None if which == Which::OfTable => {}
             None => out.unsupported(
                 format!("a lock of an unknown kind is held ({})", line.trim()),
                 "wait until the program has released it",

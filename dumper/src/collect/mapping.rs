@@ -10,10 +10,10 @@ pub mod smaps;
 use super::{Collected, Source, Subject, file};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
-use binfmt::image::{Owner, ROOT_MEMORY};
+use binfmt::image::Owner;
 use binfmt::note::mapping::{Backing, Extent, Mapping, Memory};
 use binfmt::system_call;
-use object::Objects;
+pub use object::Objects;
 use pages::{Kind, Run};
 use smaps::Area;
 use std::fs::File;
@@ -49,13 +49,13 @@ pub fn collect(
     subject: &Subject<'_>,
     asked: &Asked,
     answers: &Answers,
+    objects: &mut Objects,
     out: &mut Collected,
 ) -> Result<(), Error> {
     let failed = |what: &str, error| Error::question(subject.pid(), what.to_owned(), error);
     let pagemap =
         File::open(subject.proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
     let runs = pages::find(&pagemap, &subject.areas).map_err(|error| failed("finding its pages", error))?;
-    let mut objects = Objects::new(subject);
     let mut mappings = Vec::new();
     for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
         refuse(area, out);
@@ -65,7 +65,7 @@ pub fn collect(
         let backing = backing(area);
         let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
         if matches!(backing, Backing::Anonymous | Backing::Object) {
-            carry(area, &runs, out);
+            carry(subject, area, &runs, out);
         }
         mappings.push(mapping(area, backing, object, &runs));
     }
@@ -73,9 +73,8 @@ pub fn collect(
         .map_err(|error| failed("reading which program it runs", error))?;
     let mut executable_file = file::identify_mapped(&executable, file::Naming::Ordinary, out);
     file::carry(subject, &executable, &mut executable_file, out)?;
-    objects.into_notes().into_iter().for_each(|note| out.note(note));
     out.note(Memory {
-        id: ROOT_MEMORY,
+        id: subject.shares.memory.id,
         start_code: subject.stat(26),
         end_code: subject.stat(27),
         start_data: subject.stat(45),
@@ -97,11 +96,6 @@ pub fn collect(
         mappings,
     });
     Ok(())
-}
-
-/// The object of a memfd that a descriptor leads to; its note is added if no mapping has done so.
-pub fn memfd(subject: &Subject<'_>, place: &file::Place, out: &mut Collected) -> Result<u32, Error> {
-    object::memfd(subject, place, out)
 }
 
 fn backing(area: &Area) -> Backing {
@@ -164,11 +158,12 @@ fn mapping(area: &Area, backing: Backing, object: u32, runs: &[Run]) -> Mapping 
 }
 
 /// Adds the pages that only this process has.
-fn carry(area: &Area, runs: &[Run], out: &mut Collected) {
+fn carry(subject: &Subject<'_>, area: &Area, runs: &[Run], out: &mut Collected) {
     // PF_X, PF_W and PF_R are PROT_EXEC, PROT_WRITE and PROT_READ the other way round.
     let flags = area.protection >> 2 & 1 | area.protection & 2 | (area.protection & 1) << 2;
     for run in pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Own) {
         let len_bytes = run.end - run.start;
-        out.content(Owner::Memory(ROOT_MEMORY), run.start, len_bytes, flags, Source::Memory(run.start));
+        let source = Source::Memory(subject.memory_index, run.start);
+        out.content(Owner::Memory(subject.shares.memory.id), run.start, len_bytes, flags, source);
     }
 }

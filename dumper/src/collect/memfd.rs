@@ -1,7 +1,8 @@
 //! Descriptions of memfds. The memfd itself is a `MappedObject`, whether it is mapped or not.
 
 use super::file::Place;
-use super::{Collected, Subject, mapping};
+use super::mapping::Objects;
+use super::{Collected, Subject};
 use crate::error::Error;
 use binfmt::note::memfd::OpenMemfd;
 
@@ -10,9 +11,10 @@ pub fn collect(
     subject: &Subject<'_>,
     description: u32,
     place: &Place,
+    objects: &mut Objects,
     out: &mut Collected,
 ) -> Result<(), Error> {
-    let object = mapping::memfd(subject, place, out)?;
+    let object = objects.memfd(subject, place, out)?;
     out.note(OpenMemfd { description, object });
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! What is read off a frozen process, one file per kind of kernel state.
+//! What is read off a frozen tree, one file per kind of kernel state.
 //!
 //! Each file may put questions (`Asked`), which are answered by the process itself in one stop, and turns the answers
-//! and what the kernel tells from outside into notes. Nothing is written here; what an image cannot hold is gathered, so
+//! and what the kernel tells from outside into notes. What several tasks have in common is read off the first of them. Nothing is written here; what an image cannot hold is gathered, so
 //! that it can be told all at once.
 
 pub mod credential;
@@ -23,77 +23,19 @@ pub mod thread;
 pub mod timer;
 
 use crate::Options;
-use crate::error::{Error, Unsupported};
-use crate::freeze::{Frozen, Stopped};
-use crate::hatch::place::{self, Found};
-use crate::hatch::{self, Answers, Knock, Questions};
+use crate::asking::{Asked, Interview, Interviewer, Readiness};
+pub use crate::collected::{Collected, Source};
+use crate::error::Error;
+use crate::freeze::{Frozen, Node, Stopped, Tree};
+use crate::hatch::Answers;
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::procdir::ProcDir;
+use crate::sharing::{self, Shares};
 use binfmt::address::{Pid, Tid};
-use binfmt::image::{Owner, Segment, StandardNote};
-use binfmt::note::Note;
+use binfmt::note::task::Task;
 use binfmt::restart::Signals;
 use mapping::smaps::Area;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::sync::Arc;
-use thread::Mitigations;
-
-/// Where the bytes of a segment come from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// The process's memory at this address.
-    Memory(u64),
-    /// A file, from this offset.
-    File(Arc<File>, u64),
-    /// They are here.
-    Bytes(Arc<Vec<u8>>),
-}
-
-/// Everything that goes into the image, and everything that should and cannot.
-#[derive(Debug, Default)]
-pub struct Collected {
-    /// The notes that debuggers read.
-    pub standard: Vec<StandardNote>,
-    /// Our notes.
-    pub notes: Vec<Note>,
-    /// The segments, each with where its bytes come from.
-    pub contents: Vec<(Segment, Source)>,
-    /// What an image cannot hold.
-    pub unsupported: Vec<Unsupported>,
-    /// Ids of objects by device and inode.
-    objects: BTreeMap<(u64, u64), u32>,
-}
-
-impl Collected {
-    /// Adds a note.
-    pub fn note(&mut self, note: impl Into<Note>) {
-        self.notes.push(note.into());
-    }
-
-    /// Adds something that an image cannot hold, and what to do about it.
-    pub fn unsupported(&mut self, what: impl Into<String>, advice: impl Into<String>) {
-        self.unsupported.push(Unsupported { what: what.into(), advice: advice.into() });
-    }
-
-    /// Adds bytes.
-    pub fn content(&mut self, owner: Owner, start: u64, len_bytes: u64, flags: u32, source: Source) {
-        self.contents.push((Segment { owner, start, len_bytes, flags }, source));
-    }
-
-    /// The id of the object with this device and inode, and whether it is new.
-    pub fn object(&mut self, device: u64, inode: u64) -> (u32, bool) {
-        let next = u32::try_from(self.objects.len() + 1).unwrap_or(u32::MAX);
-        let id = *self.objects.entry((device, inode)).or_insert(next);
-        (id, id == next)
-    }
-
-    /// Whether bytes of object `id` are here already.
-    pub fn carries(&self, id: u32) -> bool {
-        self.contents.iter().any(|(segment, _)| segment.owner == Owner::Object(id))
-    }
-}
 
 /// What the kernel says of a thread from outside, and what the thread said itself.
 #[derive(Debug)]
@@ -115,6 +57,12 @@ pub struct Subject<'a> {
     pub threads: &'a [Stopped],
     /// Its memory.
     pub memory: &'a TaskMemory,
+    /// The index of that memory.
+    pub memory_index: usize,
+    /// What it has, maybe together with others.
+    pub shares: Shares,
+    /// The process id of its parent, 0 if that is not in the tree.
+    pub parent: u32,
     /// `/proc/PID/status`
     pub status: String,
     /// Fields of `/proc/PID/stat`, numbered from 0.
@@ -140,45 +88,12 @@ impl Subject<'_> {
 
     /// Field `number` of `/proc/PID/stat`, counted from 1 as in proc(5).
     pub fn stat<T: std::str::FromStr + Default>(&self, number: usize) -> T {
-        self.stat.get(number - 1).and_then(|field| field.parse().ok()).unwrap_or_default()
-    }
-}
-
-/// The questions to one thread; the leader is asked for the process as well.
-#[derive(Debug)]
-pub struct Asked {
-    thread: thread::Asked,
-    schedule: schedule::Asked,
-    credential: credential::Asked,
-    process: Option<ProcessAsked>,
-}
-
-#[derive(Debug)]
-struct ProcessAsked {
-    task: task::Asked,
-    signal: signal::Asked,
-    timer: timer::Asked,
-    mapping: mapping::Asked,
-}
-
-impl Asked {
-    fn of_thread(questions: &mut Questions, mitigations: &Mitigations, status: &str) -> Asked {
-        Asked {
-            thread: thread::Asked::put(questions, mitigations, status),
-            schedule: schedule::Asked::put(questions),
-            credential: credential::Asked::put(questions),
-            process: None,
-        }
+        parse::stat_field(&self.stat, number)
     }
 
-    fn of_leader(questions: &mut Questions, mitigations: &Mitigations, status: &str, timers: &str) -> Asked {
-        let process = ProcessAsked {
-            task: task::Asked::put(questions),
-            signal: signal::Asked::put(questions),
-            timer: timer::Asked::put(questions, timers),
-            mapping: mapping::Asked::put(questions),
-        };
-        Asked { process: Some(process), ..Asked::of_thread(questions, mitigations, status) }
+    /// Whether it is the task that debuggers see.
+    pub fn is_root(&self) -> bool {
+        self.memory_index == 0
     }
 }
 
@@ -191,99 +106,107 @@ pub enum Outcome {
     Busy,
 }
 
-/// Reads everything off a frozen process.
-pub fn everything(frozen: &mut Frozen, options: &Options) -> Result<Outcome, Error> {
-    let pid = frozen.pid();
-    let proc = ProcDir::new(pid);
-    let memory = TaskMemory::open(pid).map_err(|error| Error::question(pid, "opening its memory", error))?;
-    let mut collected = Collected::default();
-    let areas = mapping::smaps::parse(&proc.bytes("smaps")?)
-        .ok_or_else(|| Error::question(pid, "reading its mappings", "the kernel's answer makes no sense"))?;
-    let facts = thread_facts(frozen, proc)?;
-    task::refuse(proc, frozen.threads(), &facts, options, &mut collected)?;
-    if !collected.unsupported.is_empty() {
-        return Ok(Outcome::Done(Box::new(collected)));
-    }
-    let vdso = host::vdso(&areas, &memory)?;
-    let asked = match ask(frozen, &memory, &areas, &facts, options, &mut collected)? {
-        Some(asked) => asked,
-        None => return Ok(Outcome::Busy),
-    };
-    let text = proc.text("stat")?;
-    let stat = parse::stat_fields(&text).unwrap_or_default().into_iter().map(str::to_owned).collect();
-    let subject = Subject {
-        proc,
-        threads: frozen.threads(),
-        memory: &memory,
-        status: proc.text("status")?,
-        stat,
-        areas,
-        facts,
-        options,
-    };
-    if asked.len() == subject.threads.len() {
-        notes(&subject, &asked, vdso, &mut collected)?;
-    }
-    Ok(Outcome::Done(Box::new(collected)))
+/// What one look at a task from outside gives.
+struct Look {
+    memory: TaskMemory,
+    areas: Vec<Area>,
+    facts: Vec<ThreadFacts>,
 }
 
-/// Asks every thread; an empty list if no place for the stub was found, `None` if it is still in use.
-fn ask(
-    frozen: &mut Frozen,
-    memory: &TaskMemory,
-    areas: &[Area],
-    facts: &[ThreadFacts],
-    options: &Options,
-    collected: &mut Collected,
-) -> Result<Option<Vec<(Asked, Answers)>>, Error> {
-    let pid = frozen.pid();
-    let proc = ProcDir::new(pid);
-    let found = place::find(areas, memory, frozen.threads())
-        .map_err(|error| Error::question(pid, "looking for room for the stub", error))?;
-    let place = match found {
-        Found::Free(place) => place,
-        Found::Busy => return Ok(None),
-        Found::Nowhere => {
-            collected.unsupported(
-                "no executable mapping has 512 unused bytes at its end",
-                "such a program cannot be asked about itself",
-            );
-            return Ok(Some(Vec::new()));
-        }
+impl Look {
+    fn at(frozen: &Frozen) -> Result<Look, Error> {
+        let pid = frozen.pid();
+        let proc = ProcDir::new(pid);
+        let memory =
+            TaskMemory::open(pid).map_err(|error| Error::question(pid, "opening its memory", error))?;
+        let areas = mapping::smaps::parse(&proc.bytes("smaps")?).ok_or_else(|| {
+            Error::question(pid, "reading its mappings", "the kernel's answer makes no sense")
+        })?;
+        Ok(Look { memory, areas, facts: thread_facts(frozen, proc)? })
+    }
+}
+
+/// Reads everything off a frozen tree.
+pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> {
+    let mut out = Collected::default();
+    out.findings.processes = tree.order().len();
+    let looks = tree.members().iter().map(Look::at).collect::<Result<Vec<_>, Error>>()?;
+    for (frozen, look) in tree.members().iter().zip(&looks) {
+        out.look_at(frozen.pid());
+        task::refuse(frozen, &look.facts, &mut out);
+    }
+    let zombies = tree.zombies().iter().map(|zombie| task::zombie(*zombie, &mut out));
+    let zombies = zombies.collect::<Result<Vec<_>, Error>>()?;
+    if !out.can_be_saved() {
+        return Ok(Outcome::Done(Box::new(out)));
+    }
+    let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
+    let shares = sharing::among(&pids)?;
+    let Some(interviews) = prepare(tree, &looks, &shares, options, &mut out)? else {
+        return Ok(Outcome::Busy);
     };
-    let timers = proc.text_if_there("timers")?;
-    let mitigations = Mitigations::probe();
-    let all: Vec<(Asked, Questions)> = facts
-        .iter()
-        .map(|thread| {
-            let mut questions = Questions::new();
-            let asked = match thread.tid == pid.leader() {
-                true => Asked::of_leader(&mut questions, &mitigations, &thread.status, &timers),
-                false => Asked::of_thread(&mut questions, &mitigations, &thread.status),
-            };
-            questions.end_by(Knock::from_status(&thread.status));
-            (asked, questions)
-        })
-        .collect();
-    let mut suspend = Vec::new();
-    for (facts, (_, questions)) in facts.iter().zip(&all) {
-        suspend.push(seccomp::suspension(facts, questions, place, options, collected));
+    if !out.can_be_saved() {
+        return Ok(Outcome::Done(Box::new(out)));
     }
-    if !collected.unsupported.is_empty() {
-        return Ok(Some(Vec::new()));
+    let vdso = match looks.first() {
+        Some(root) => host::vdso(&root.areas, &root.memory)?,
+        None => Vec::new(),
+    };
+    let mut answered = Vec::with_capacity(looks.len());
+    for ((interview, frozen), look) in interviews.into_iter().zip(tree.members_mut()).zip(&looks) {
+        answered.push(interview.hold(frozen, &look.memory, &look.facts)?);
     }
-    let mut answered = Vec::new();
-    let threads = frozen.threads_mut().iter_mut().zip(facts).zip(suspend);
-    for (((thread, facts), suspension), (asked, questions)) in threads.zip(all) {
-        let tid = facts.tid;
-        let failed = |error| Error::question(pid, format!("suspending seccomp of thread {tid}"), error);
-        suspension.begin(tid).map_err(failed)?;
-        let answers = hatch::ask(pid, thread, memory, place, facts.signals, &questions)?;
-        suspension.end(tid).map_err(failed)?;
-        answered.push((asked, answers));
+    let (memories, rest): (Vec<_>, Vec<_>) =
+        looks.into_iter().map(|look| (look.memory, (look.areas, look.facts))).unzip();
+    let mut subjects = Vec::with_capacity(rest.len());
+    let parts = tree.members().iter().zip(&memories).zip(&shares).zip(rest).enumerate();
+    for (memory_index, (((frozen, memory), shares), (areas, facts))) in parts {
+        let proc = ProcDir::new(frozen.pid());
+        let stat = parse::owned_stat(&proc.text("stat")?);
+        let parent = Pid(parse::stat_field(&stat, 4));
+        subjects.push(Subject {
+            proc,
+            threads: frozen.threads(),
+            memory,
+            memory_index,
+            shares: *shares,
+            parent: if pids.contains(&parent) { parent.0.cast_unsigned() } else { 0 },
+            status: proc.text("status")?,
+            stat,
+            areas,
+            facts,
+            options,
+        });
     }
-    place.clear(memory).map_err(|error| Error::question(pid, "removing the stub", error))?;
-    Ok(Some(answered))
+    out.note(host::note(vdso));
+    notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
+    drop(subjects);
+    out.memories = memories;
+    Ok(Outcome::Done(Box::new(out)))
+}
+
+/// Prepares the questions to every task; `None` if one of them is still in the stub of an earlier dumper.
+fn prepare(
+    tree: &Tree,
+    looks: &[Look],
+    shares: &[Shares],
+    options: &Options,
+    out: &mut Collected,
+) -> Result<Option<Vec<Interview>>, Error> {
+    let interviewer = Interviewer::new(options);
+    let mut interviews = Vec::with_capacity(looks.len());
+    for ((frozen, look), own) in tree.members().iter().zip(looks).zip(shares) {
+        out.look_at(frozen.pid());
+        let fellows = tree.members().iter().zip(shares);
+        let fellows = fellows.filter(|(_, theirs)| theirs.memory.id == own.memory.id);
+        let threads: Vec<&Stopped> = fellows.flat_map(|(fellow, _)| fellow.threads()).collect();
+        match interviewer.prepare(&look.memory, &look.areas, &threads, &look.facts, out)? {
+            Readiness::Ready(interview) => interviews.push(interview),
+            Readiness::Never => {}
+            Readiness::Busy => return Ok(None),
+        }
+    }
+    Ok(Some(interviews))
 }
 
 fn thread_facts(frozen: &Frozen, proc: ProcDir) -> Result<Vec<ThreadFacts>, Error> {
@@ -297,14 +220,43 @@ fn thread_facts(frozen: &Frozen, proc: ProcDir) -> Result<Vec<ThreadFacts>, Erro
     facts.collect()
 }
 
-/// Turns everything into notes. Debuggers read the standard ones in this order.
+/// Turns everything into notes: tasks in the order of the tree, then what they may have in common.
 fn notes(
-    subject: &Subject<'_>,
-    asked: &[(Asked, Answers)],
-    vdso: Vec<u8>,
+    order: &[Node],
+    subjects: &[Subject<'_>],
+    answered: &[Vec<(Asked, Answers)>],
+    zombies: Vec<Task>,
     out: &mut Collected,
 ) -> Result<(), Error> {
-    out.note(host::note(vdso));
+    let mut objects = mapping::Objects::default();
+    let mut zombies: Vec<Option<Task>> = zombies.into_iter().map(Some).collect();
+    for node in order {
+        match node {
+            Node::Zombie(index) => {
+                let task = zombies.get_mut(*index).and_then(Option::take);
+                task.into_iter().for_each(|task| out.note(task));
+            }
+            Node::Member(index) => {
+                let (Some(subject), Some(answers)) = (subjects.get(*index), answered.get(*index)) else {
+                    continue;
+                };
+                out.look_at(subject.pid());
+                process(subject, answers, &mut objects, out)?;
+            }
+        }
+    }
+    descriptor::collect(subjects, &mut objects, out)?;
+    objects.into_notes().into_iter().for_each(|note| out.note(note));
+    Ok(())
+}
+
+/// The notes of one process. Debuggers read the standard ones in this order.
+fn process(
+    subject: &Subject<'_>,
+    asked: &[(Asked, Answers)],
+    objects: &mut mapping::Objects,
+    out: &mut Collected,
+) -> Result<(), Error> {
     let Some((leader, answers)) = asked.first() else { return Ok(()) };
     let Some(process) = &leader.process else { return Ok(()) };
     let task = task::note(subject, &process.task, answers)?;
@@ -320,7 +272,11 @@ fn notes(
     limit::collect(subject, out)?;
     signal::collect(subject, &process.signal, answers, out)?;
     timer::collect(subject, &process.timer, answers, out);
-    filesystem::collect(subject, out)?;
-    mapping::collect(subject, &process.mapping, answers, out)?;
-    descriptor::collect(subject, out)
+    if subject.shares.filesystem.is_first {
+        filesystem::collect(subject, out)?;
+    }
+    if subject.shares.memory.is_first {
+        mapping::collect(subject, &process.mapping, answers, objects, out)?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Pipes and FIFOs. What is in one is copied by tee(2) through a duplicate of its reading end, which takes nothing.
 
 use super::descriptor::Open;
-use super::{Collected, Source, Subject, file};
+use super::{Collected, Source, file};
 use crate::error::Error;
 use crate::sys;
 use binfmt::image::Owner;
@@ -14,13 +14,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-/// One end of a pipe in the process.
+/// One end of a pipe in the tree.
 #[derive(Debug)]
 pub struct End<'a> {
     /// Its description's id.
     pub description: u32,
     /// One of its descriptors.
-    pub open: &'a Open,
+    pub open: &'a Open<'a>,
+    /// The lowest number that any task has for it.
+    pub lowest: u32,
     /// A duplicate of it.
     pub duplicate: OwnedFd,
 }
@@ -45,7 +47,7 @@ impl End<'_> {
     }
 }
 
-/// Whether a pipe leads to another process: an end that is not here, and yet is open somewhere.
+/// Whether a pipe leads out of the tree: an end that is not in it, and yet is open somewhere.
 pub fn leads_out(ends: &[End<'_>]) -> bool {
     let (read, written) = (ends.iter().any(End::reads), ends.iter().any(End::writes));
     let out = |end: &End<'_>| match (read, written) {
@@ -57,13 +59,13 @@ pub fn leads_out(ends: &[End<'_>]) -> bool {
     ends.first().is_some_and(out)
 }
 
-/// Collects a pipe that begins and ends here.
-pub fn collect(subject: &Subject<'_>, ends: &[End<'_>], out: &mut Collected) -> Result<(), Error> {
+/// Collects a pipe that begins and ends in the tree.
+pub fn collect(ends: &[End<'_>], out: &mut Collected) -> Result<(), Error> {
     let Some(first) = ends.first() else { return Ok(()) };
     let metadata = &first.open.place.metadata;
     let failed = |error: Errno| {
         Error::question(
-            subject.pid(),
+            first.open.subject.pid(),
             format!("reading the pipe behind descriptor {}", first.open.number),
             error,
         )
@@ -80,7 +82,7 @@ pub fn collect(subject: &Subject<'_>, ends: &[End<'_>], out: &mut Collected) -> 
     let packet_lens = if in_packets { lens.collect() } else { Vec::new() };
     let mut content = 0;
     if content_bytes > 0 {
-        content = out.object(metadata.dev(), metadata.ino()).0;
+        content = out.object(metadata.dev(), metadata.ino());
         let bytes = Source::Bytes(Arc::new(packets.concat()));
         out.content(Owner::Object(content), 0, content_bytes, 0, bytes);
     }

@@ -10,8 +10,6 @@ use binfmt::note::signal::{Action, PendingSignals, SignalHandlers, SignalInfo};
 use binfmt::system_call;
 use nix::errno::Errno;
 
-/// The id of the only table of dispositions.
-pub const HANDLERS: u32 = 1;
 /// Length of the kernel's struct sigaction: handler, flags, restorer, mask.
 const ACTION_BYTES: u64 = 32;
 const SIGNALS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -47,16 +45,9 @@ pub fn collect(
     answers: &Answers,
     out: &mut Collected,
 ) -> Result<(), Error> {
-    let actions = asked.actions.iter().map(|(signal, question)| Action {
-        signal: *signal,
-        handler: answers.u64(*question, 0),
-        flags: answers.u64(*question, 8),
-        restorer: answers.u64(*question, 16),
-        mask: answers.u64(*question, 24),
-    });
-    let default = |action: &Action| *action == Action { signal: action.signal, ..Action::default() };
-    out.note(SignalHandlers { id: HANDLERS, actions: actions.filter(|action| !default(action)).collect() });
-
+    if subject.shares.handlers.is_first {
+        out.note(handlers(subject.shares.handlers.id, asked, answers));
+    }
     let process = pending(subject, subject.pid().leader(), Queue::Process, &subject.status, "ShdPnd")?;
     let mut queues = vec![(0, process)];
     for facts in &subject.facts {
@@ -67,6 +58,18 @@ pub fn collect(
         out.note(PendingSignals { pid: subject.pid_number(), tid, signals });
     }
     Ok(())
+}
+
+fn handlers(id: u32, asked: &Asked, answers: &Answers) -> SignalHandlers {
+    let actions = asked.actions.iter().map(|(signal, question)| Action {
+        signal: *signal,
+        handler: answers.u64(*question, 0),
+        flags: answers.u64(*question, 8),
+        restorer: answers.u64(*question, 16),
+        mask: answers.u64(*question, 24),
+    });
+    let default = |action: &Action| *action == Action { signal: action.signal, ..Action::default() };
+    SignalHandlers { id, actions: actions.filter(|action| !default(action)).collect() }
 }
 
 fn pending(

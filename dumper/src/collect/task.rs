@@ -1,20 +1,15 @@
 //! A process: its place in the tree, what belongs to the whole thread group, and why it may not be saved at all.
 
-use super::{Collected, Subject, ThreadFacts, descriptor, filesystem, signal};
-use crate::Options;
-use crate::allow::Allow;
+use super::{Collected, Subject, ThreadFacts};
 use crate::error::Error;
-use crate::freeze::Stopped;
+use crate::freeze::{Frozen, Stopped, Zombie};
 use crate::hatch::{Answers, Arg, Question, Questions};
 use crate::procdir::ProcDir;
 use crate::{parse, sys};
 use binfmt::core_note;
-use binfmt::image::ROOT_MEMORY;
 use binfmt::note::task::{RunState, Task};
 use binfmt::system_call;
 
-/// The flag in field 9 of `/proc/PID/stat` that execve clears (include/linux/sched.h).
-const PF_FORKNOEXEC: u64 = 0x40;
 /// The code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
 /// linux/membarrier.h, 6.3.
@@ -53,11 +48,11 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
     name.pop_if(|last| *last == b'\n');
     Ok(Task {
         pid: subject.pid_number(),
-        parent: 0,
+        parent: subject.parent,
         process_group,
         session: subject.stat(6),
         exit_signal: subject.stat(38),
-        has_execed: subject.stat::<u64>(9) & PF_FORKNOEXEC == 0,
+        has_execed: subject.stat::<u64>(9) & parse::PF_FORKNOEXEC == 0,
         child_subreaper: answers.u32(asked.subreaper, 0) != 0,
         state: if stop_signal == 0 { RunState::Running } else { RunState::Stopped },
         stop_signal: stop_signal.cast_unsigned(),
@@ -69,17 +64,60 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
         oom_score_adj: proc.text("oom_score_adj")?.trim().parse().unwrap_or_default(),
         coredump_filter: hexadecimal("coredump_filter")?,
         name: name.into(),
-        memory: ROOT_MEMORY,
-        descriptor_table: descriptor::TABLE,
-        filesystem: filesystem::FILESYSTEM,
-        signal_handlers: signal::HANDLERS,
+        memory: subject.shares.memory.id,
+        descriptor_table: subject.shares.descriptors.id,
+        filesystem: subject.shares.filesystem.id,
+        signal_handlers: subject.shares.handlers.id,
         modes: Vec::new(),
         membarrier_registrations: u32::try_from(answers.result_or_zero(asked.membarrier)).unwrap_or_default(),
     })
 }
 
+/// The note of a task that has ended: what its parent will learn, and where it stands.
+pub fn zombie(zombie: Zombie, out: &mut Collected) -> Result<Task, Error> {
+    let proc = ProcDir::new(zombie.pid);
+    out.look_at(zombie.pid);
+    let stat = parse::owned_stat(&proc.text("stat").map_err(|_| Error::Died { pid: zombie.pid })?);
+    let mut name = proc.bytes("comm")?;
+    name.pop_if(|last| *last == b'\n');
+    // Who may not ask is told 0. The same right is needed for this link, which a zombie still has.
+    if proc.link("ns/user").is_err() {
+        out.unsupported(
+            "the exit status of this zombie cannot be read",
+            "run ckpt-dump as its user, or as root",
+        );
+    }
+    refuse_namespaces(proc, &["user"], out);
+    let inner = proc.text("status")?;
+    if parse::value(&inner, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1) {
+        out.unsupported(
+            "this zombie lives in another pid namespace",
+            "wait until its parent has waited for it",
+        );
+    }
+    Ok(Task { name: name.into(), ..ended(&stat) })
+}
+
+/// What the fields of `/proc/PID/stat` say of a task that has ended.
+fn ended(stat: &[String]) -> Task {
+    Task {
+        pid: parse::stat_field(stat, 1),
+        parent: parse::stat_field(stat, 4),
+        process_group: parse::stat_field(stat, 5),
+        session: parse::stat_field(stat, 6),
+        exit_signal: parse::stat_field(stat, 38),
+        has_execed: parse::stat_field::<u64>(stat, 9) & parse::PF_FORKNOEXEC == 0,
+        state: RunState::Zombie,
+        wait_status: parse::stat_field(stat, 52),
+        ..Task::default()
+    }
+}
+
 /// The note by which debuggers know the process.
 pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
+    if !subject.is_root() {
+        return;
+    }
     let id = |key| -> u32 {
         let ids = parse::value(&subject.status, key).unwrap_or_default();
         ids.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or_default()
@@ -90,14 +128,8 @@ pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
 }
 
 /// Names what keeps the process from being asked or saved at all.
-pub fn refuse(
-    proc: ProcDir,
-    threads: &[Stopped],
-    facts: &[ThreadFacts],
-    options: &Options,
-    out: &mut Collected,
-) -> Result<(), Error> {
-    for thread in threads {
+pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], out: &mut Collected) {
+    for thread in frozen.threads() {
         let tid = thread.tid();
         if thread.registers().cs != USER_CS {
             out.unsupported(format!("thread {tid} runs 32-bit code"), "only 64-bit programs can be saved");
@@ -118,16 +150,13 @@ pub fn refuse(
             );
         }
     }
-    refuse_namespaces(proc, out);
-    if !options.allow.contains(&Allow::Children) {
-        refuse_children(proc, threads, out);
-    }
-    Ok(())
+    let kinds = ["mnt", "pid", "user", "ipc", "net", "time", "uts"];
+    refuse_namespaces(ProcDir::new(frozen.pid()), &kinds, out);
 }
 
 /// Paths, pids and clocks of another namespace are not those that we see.
-fn refuse_namespaces(proc: ProcDir, out: &mut Collected) {
-    for kind in ["mnt", "pid", "user", "ipc", "net", "time", "uts"] {
+fn refuse_namespaces(proc: ProcDir, kinds: &[&str], out: &mut Collected) {
+    for kind in kinds {
         let its = proc.link(&format!("ns/{kind}"));
         let ours = std::fs::read_link(format!("/proc/self/ns/{kind}"));
         if let (Ok(its), Ok(ours)) = (its, ours)
@@ -141,18 +170,17 @@ fn refuse_namespaces(proc: ProcDir, out: &mut Collected) {
     }
 }
 
-fn refuse_children(proc: ProcDir, threads: &[Stopped], out: &mut Collected) {
-    let children: Vec<String> = threads
-        .iter()
-        .filter_map(|thread| proc.thread_text(thread.tid(), "children").ok())
-        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    if !children.is_empty() {
-        let shown = children.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-        let more = if children.len() > 8 { ", ..." } else { "" };
-        out.unsupported(
-            format!("it has child processes (pid {shown}{more})"),
-            "wait until they have ended; `--allow children` saves it without them",
-        );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_by_the_last_field() {
+        let text = "77 (a b) Z 70 60 50 0 -1 4194368 0 0 0 0 0 0 0 0 20 0 1 0 999 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 \
+                    0 0 0 0 0 0 0 0 0 0 768\n";
+        let task = ended(&parse::owned_stat(text));
+        assert_eq!((task.pid, task.parent, task.process_group, task.session), (77, 70, 60, 50));
+        assert_eq!((task.exit_signal, task.has_execed, task.wait_status), (17, false, 768));
+        assert_eq!((task.state, task.memory), (RunState::Zombie, 0));
     }
 }

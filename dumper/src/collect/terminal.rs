@@ -1,17 +1,19 @@
 //! Descriptions of terminals: their settings, read through a duplicate of the descriptor.
 
-use super::{Collected, Subject, file};
+use super::Collected;
+use super::descriptor::Open;
 use crate::sys;
 use binfmt::note::terminal::{OpenTerminal, Settings};
 use binfmt::wire::Text;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Completes `description` if `duplicate` is a terminal, and says whether it is.
+/// Completes `description` if `duplicate` is a terminal, and says whether it is. `terminals` are the controlling ones of
+/// the tasks that have it.
 pub fn collect(
-    subject: &Subject<'_>,
     description: u32,
-    place: &file::Place,
+    open: &Open<'_>,
+    terminals: &[u64],
     duplicate: BorrowedFd<'_>,
     out: &mut Collected,
 ) -> bool {
@@ -27,10 +29,11 @@ pub fn collect(
         input_speed: found.c_ispeed,
         output_speed: found.c_ospeed,
     };
+    let place = &open.place;
     let by_alias = place.label == b"/dev/tty";
     let device_number = place.metadata.rdev();
     // The alias is the controlling terminal whatever its number; tty_nr holds the minor's upper bits above the major.
-    let controlling = by_alias || device_number == subject.stat::<u64>(7);
+    let controlling = by_alias || terminals.contains(&device_number);
     out.note(OpenTerminal {
         description,
         path: Text::from(place.label.as_slice()),

@@ -8,7 +8,7 @@ use crate::{parse, sys};
 use binfmt::address::Tid;
 use binfmt::core_note;
 use binfmt::note::task::{Mode, Task};
-use binfmt::note::thread::{AlternateStack, Rseq, Thread};
+use binfmt::note::thread::{AlternateStack, ExtendedState, Rseq, Thread};
 use binfmt::system_call;
 use nix::errno::Errno;
 
@@ -173,7 +173,11 @@ pub fn collect(
         modes: asked.modes(answers),
     };
     let area = extended_state(tid).map_err(failed)?;
-    out.standard.extend(core_note::thread(task, &note, &area));
+    if subject.is_root() {
+        out.standard.extend(core_note::thread(task, &note, &area));
+    } else {
+        out.note(ExtendedState { tid: note.tid, area: area.into() });
+    }
     out.note(note);
     Ok(())
 }
@@ -193,6 +197,9 @@ fn extended_state(tid: Tid) -> Result<Vec<u8>, Errno> {
 
 /// The notes of a core file that follow those of the threads.
 pub fn standard_end(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> {
+    if !subject.is_root() {
+        return Ok(());
+    }
     out.standard.push(core_note::signal());
     out.standard.push(core_note::auxv(&subject.proc.bytes("auxv")?));
     let files: Vec<(u64, u64, u64, &[u8])> = subject

@@ -39,7 +39,7 @@ const ALIGN: u64 = 16;
 const EXECUTE: u32 = 4;
 
 /// Finds a place among the mappings `areas`.
-pub fn find(areas: &[Area], memory: &TaskMemory, threads: &[Stopped]) -> Result<Found, Errno> {
+pub fn find(areas: &[Area], memory: &TaskMemory, threads: &[&Stopped]) -> Result<Found, Errno> {
     let stub = Stub::get();
     let len_bytes = (stub.bytes.len() as u64).next_multiple_of(ALIGN);
     let mut busy = false;
@@ -81,7 +81,7 @@ fn slot(
     len_bytes: u64,
     stub: &Stub,
     memory: &TaskMemory,
-    threads: &[Stopped],
+    threads: &[&Stopped],
 ) -> Result<Found, Errno> {
     let mut found = Found::Nowhere;
     let mut address = from.next_multiple_of(ALIGN);
@@ -109,7 +109,7 @@ fn is_stub(bytes: &[u8], stub: &Stub) -> bool {
 
 /// Whether no thread is in the stub that stands there, and none has its address on its stack: a signal handler that
 /// came before the mask did would return to it.
-fn is_deserted(address: u64, len_bytes: u64, memory: &TaskMemory, threads: &[Stopped]) -> bool {
+fn is_deserted(address: u64, len_bytes: u64, memory: &TaskMemory, threads: &[&Stopped]) -> bool {
     const STACK_SEARCHED_BYTES: usize = 256 << 10;
     let inside = |word: u64| (address..address + len_bytes).contains(&word);
     let mut stack = vec![0; STACK_SEARCHED_BYTES];

@@ -7,13 +7,14 @@ use crate::error::Error;
 use crate::memory::TaskMemory;
 use binfmt::address::PAGE_BYTES;
 use binfmt::image::Owner;
+use binfmt::note::Note;
 use binfmt::note::file::{FileIdentity, FileType, Presence};
 use binfmt::note::mapping::{MappedObject, ObjectKind};
-use binfmt::note::{FromNote, Note};
 use binfmt::wire::Text;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -25,27 +26,22 @@ const DELETED: &[u8] = b" (deleted)";
 /// that would hurt more than a refusal.
 const READ_THROUGH_MAX_BYTES: u64 = 1 << 30;
 
-/// The objects of one address space.
-#[derive(Debug)]
-pub(super) struct Objects {
+/// Set in the device of System V segments, to tell them from other memory; no device number is so long.
+const SYSTEM_V_SPACE: u64 = 1 << 63;
+
+/// The objects that the address spaces of a tree are mapped from, each once.
+#[derive(Debug, Default)]
+pub struct Objects {
     found: BTreeMap<u32, MappedObject>,
-    /// How far each object reaches, as far as the mappings tell.
-    sizes: BTreeMap<(u64, u64), u64>,
+    /// Ids by kind, and by device and inode as mappings tell them.
+    known: BTreeMap<(ObjectKind, u64, u64), u32>,
+    /// Those that are read through mappings: what was found of each, and in which memory was looked last.
+    through: BTreeMap<u32, (Covered, usize)>,
 }
 
 impl Objects {
-    /// None yet.
-    pub(super) fn new(subject: &Subject<'_>) -> Objects {
-        let mut sizes = BTreeMap::new();
-        for area in subject.areas.iter().filter(|area| area.inode != 0) {
-            let size = sizes.entry((area.device, area.inode)).or_insert(0);
-            *size = area.offset.saturating_add(area.len_bytes()).max(*size);
-        }
-        Objects { found: BTreeMap::new(), sizes }
-    }
-
     /// The notes of all of them.
-    pub(super) fn into_notes(self) -> Vec<Note> {
+    pub fn into_notes(self) -> Vec<Note> {
         self.found.into_values().map(Note::from).collect()
     }
 
@@ -57,14 +53,22 @@ impl Objects {
         out: &mut Collected,
     ) -> Result<u32, Error> {
         let kind = kind(area);
+        let writable = area.shared && area.has("mw");
+        let told = (kind, area.device, area.inode);
+        if let Some(id) = self.known.get(&told).copied() {
+            self.again(id, subject, area, writable, out);
+            return Ok(id);
+        }
         let place = open_place(subject, area);
         let key = place
             .as_ref()
             .map_or((area.device, area.inode), |place| (place.metadata.dev(), place.metadata.ino()));
-        let (id, _) = out.object(key.0, key.1);
-        let writable = area.shared && area.has("mw");
-        if let Some(object) = self.found.get_mut(&id) {
-            object.writable |= writable;
+        // The inode of a System V segment is its id, on the same device as memfds with inodes of their own.
+        let space = if kind == ObjectKind::SystemV { SYSTEM_V_SPACE } else { 0 };
+        let id = out.object(key.0 | space, key.1);
+        self.known.insert(told, id);
+        if self.found.contains_key(&id) {
+            self.again(id, subject, area, writable, out);
             return Ok(id);
         }
         let mut object = match &place {
@@ -74,6 +78,31 @@ impl Objects {
         object.writable = writable;
         self.found.insert(id, object);
         Ok(id)
+    }
+
+    /// The object of a memfd that a descriptor leads to; its note is added if no mapping has done so.
+    pub fn memfd(&mut self, subject: &Subject<'_>, place: &Place, out: &mut Collected) -> Result<u32, Error> {
+        let id = out.object(place.metadata.dev(), place.metadata.ino());
+        if let Entry::Vacant(entry) = self.found.entry(id) {
+            let object = open_memory(subject, id, ObjectKind::Memfd, place, out)?;
+            entry.insert(MappedObject { writable: true, ..object });
+        }
+        Ok(id)
+    }
+
+    /// Another mapping of an object that is known.
+    fn again(&mut self, id: u32, subject: &Subject<'_>, area: &Area, writable: bool, out: &mut Collected) {
+        if self.through.get(&id).is_some_and(|(_, last)| *last != subject.memory_index) {
+            let covered_bytes = self.read_through(id, subject, area, out);
+            if let Some(object) = self.found.get_mut(&id) {
+                let deleted = object.file.presence == Presence::Deleted;
+                let reach = if deleted { covered_bytes } else { reach_bytes(subject, area) };
+                object.file.size_bytes = object.file.size_bytes.max(reach);
+            }
+        }
+        if let Some(object) = self.found.get_mut(&id) {
+            object.writable |= writable;
+        }
     }
 
     /// An object that we can open.
@@ -113,14 +142,14 @@ impl Objects {
 
     /// An object that we have no right to open: its content is read through the mappings.
     fn unopened(
-        &self,
+        &mut self,
         subject: &Subject<'_>,
         area: &Area,
         id: u32,
         kind: ObjectKind,
         out: &mut Collected,
     ) -> MappedObject {
-        let size_bytes = self.sizes.get(&(area.device, area.inode)).copied().unwrap_or_default();
+        let size_bytes = reach_bytes(subject, area);
         let identity = FileIdentity {
             path: label(area),
             device: area.device,
@@ -135,35 +164,38 @@ impl Objects {
         }
         let whose = format!("{:x}-{:x} maps {}", area.start, area.end, label(area));
         // A deleted file has no other reader left; of one that has a name or a descriptor we would not see the whole.
-        let deleted = kind == ObjectKind::File && area.path.ends_with(DELETED);
+        let deleted = is_deleted(kind, area);
         let partial = kind == ObjectKind::Memfd || (kind == ObjectKind::File && !deleted);
         if partial || size_bytes > READ_THROUGH_MAX_BYTES {
             out.unsupported(format!("{whose}, which we may not open"), "run ckpt-dump as root");
             return self.memory(area, id, kind, identity);
         }
-        let mut parts: Vec<&Area> = subject
-            .areas
-            .iter()
-            .filter(|part| (part.device, part.inode) == (area.device, area.inode))
-            .filter(|part| part.shared || deleted)
-            .collect();
-        // What a private mapping shows may be its own page instead of the file's: the less likely that is, the earlier
-        // it is asked.
-        parts.sort_by_key(|part| (!part.shared, part.has("wr"), part.offset));
-        let mut covered = Covered::default();
-        for part in parts {
-            let (from, to) = (part.offset, part.offset + readable_bytes(subject.memory, part));
-            for (from, to) in covered.add(from, to) {
-                let source = Source::Memory(part.start + (from - part.offset));
-                out.content(Owner::Object(id), from, to - from, 0, source);
-            }
-        }
-        let covered = covered.end();
+        let covered_bytes = self.read_through(id, subject, area, out);
         if deleted {
-            let file = FileIdentity { presence: Presence::Deleted, size_bytes: covered, ..identity };
+            let file = FileIdentity { presence: Presence::Deleted, size_bytes: covered_bytes, ..identity };
             return self.memory(area, id, kind, file);
         }
         self.memory(area, id, kind, identity)
+    }
+
+    /// Adds what the mappings of one address space show of an object and no other has shown. Returns how far it is known.
+    fn read_through(&mut self, id: u32, subject: &Subject<'_>, area: &Area, out: &mut Collected) -> u64 {
+        let deleted = is_deleted(kind(area), area);
+        let mut parts: Vec<&Area> =
+            mappings_of(subject, area).filter(|part| part.shared || deleted).collect();
+        // What a private mapping shows may be its own page instead of the file's: the less likely that is, the earlier
+        // it is asked.
+        parts.sort_by_key(|part| (!part.shared, part.has("wr"), part.offset));
+        let (covered, last) = self.through.entry(id).or_default();
+        *last = subject.memory_index;
+        for part in parts {
+            let (from, to) = (part.offset, part.offset + readable_bytes(subject.memory, part));
+            for (from, to) in covered.add(from, to) {
+                let source = Source::Memory(subject.memory_index, part.start + (from - part.offset));
+                out.content(Owner::Object(id), from, to - from, 0, source);
+            }
+        }
+        covered.end()
     }
 
     fn memory(&self, area: &Area, id: u32, kind: ObjectKind, file: FileIdentity) -> MappedObject {
@@ -171,6 +203,22 @@ impl Objects {
         let mode = file.mode;
         MappedObject { id, kind, file, writable: false, huge_page_bytes, seals: 0, mode }
     }
+}
+
+/// The mappings of the object that `area` is mapped from.
+fn mappings_of<'a>(subject: &'a Subject<'_>, area: &Area) -> impl Iterator<Item = &'a Area> {
+    let key = (area.device, area.inode);
+    subject.areas.iter().filter(move |part| (part.device, part.inode) == key)
+}
+
+/// How far the object that `area` is mapped from reaches, as far as the mappings tell.
+fn reach_bytes(subject: &Subject<'_>, area: &Area) -> u64 {
+    let ends = mappings_of(subject, area).map(|part| part.offset.saturating_add(part.len_bytes()));
+    ends.max().unwrap_or_default()
+}
+
+fn is_deleted(kind: ObjectKind, area: &Area) -> bool {
+    kind == ObjectKind::File && area.path.ends_with(DELETED)
 }
 
 /// Memory that several can share, opened through `place`.
@@ -231,19 +279,8 @@ fn huge_contents(
     Ok(())
 }
 
-/// The object of a memfd that a descriptor leads to.
-pub(super) fn memfd(subject: &Subject<'_>, place: &Place, out: &mut Collected) -> Result<u32, Error> {
-    let (id, _) = out.object(place.metadata.dev(), place.metadata.ino());
-    let known = out.notes.iter().filter_map(MappedObject::from_note).any(|object| object.id == id);
-    if !known {
-        let object = open_memory(subject, id, ObjectKind::Memfd, place, out)?;
-        out.note(MappedObject { writable: true, ..object });
-    }
-    Ok(id)
-}
-
 /// Which bytes of an object were found somewhere: ranges that do not touch each other, ascending.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Covered(Vec<(u64, u64)>);
 
 impl Covered {

@@ -1,0 +1,87 @@
+//! What was collected: everything that goes into the image, and everything that should and cannot.
+
+use crate::error::{Findings, Unsupported};
+use crate::memory::TaskMemory;
+use crate::procdir::ProcDir;
+use binfmt::address::Pid;
+use binfmt::image::{Owner, Segment, StandardNote};
+use binfmt::note::Note;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::Arc;
+
+/// Where the bytes of a segment come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// This address in the memory with this index.
+    Memory(usize, u64),
+    /// A file, from this offset.
+    File(Arc<File>, u64),
+    /// They are here.
+    Bytes(Arc<Vec<u8>>),
+}
+
+/// Everything that goes into the image, and everything that should and cannot.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// The notes that debuggers read.
+    pub standard: Vec<StandardNote>,
+    /// Our notes.
+    pub notes: Vec<Note>,
+    /// The segments, each with where its bytes come from.
+    pub contents: Vec<(Segment, Source)>,
+    /// The memories that are read.
+    pub memories: Vec<TaskMemory>,
+    /// What an image cannot hold.
+    pub findings: Findings,
+    /// Whose things are being looked at, for what is found.
+    whose: Option<ProcDir>,
+    /// Ids of objects by device and inode.
+    objects: BTreeMap<(u64, u64), u32>,
+    /// Objects of which there are bytes.
+    carried: BTreeSet<u32>,
+}
+
+impl Collected {
+    /// What is found from now on is of this process.
+    pub fn look_at(&mut self, pid: Pid) {
+        self.whose = Some(ProcDir::new(pid));
+    }
+
+    /// Adds a note.
+    pub fn note(&mut self, note: impl Into<Note>) {
+        self.notes.push(note.into());
+    }
+
+    /// Adds something that an image cannot hold, and what to do about it.
+    pub fn unsupported(&mut self, what: impl Into<String>, advice: impl Into<String>) {
+        let (what, advice) = (what.into(), advice.into());
+        let pid = self.whose.map_or(0, |proc| proc.pid().0);
+        let name = self.whose.map_or_else(String::new, ProcDir::name);
+        self.findings.items.push(Unsupported { pid, name, what, advice });
+    }
+
+    /// Whether nothing stands in the way so far.
+    pub fn can_be_saved(&self) -> bool {
+        self.findings.items.is_empty()
+    }
+
+    /// Adds bytes.
+    pub fn content(&mut self, owner: Owner, start: u64, len_bytes: u64, flags: u32, source: Source) {
+        if let Owner::Object(id) = owner {
+            self.carried.insert(id);
+        }
+        self.contents.push((Segment { owner, start, len_bytes, flags }, source));
+    }
+
+    /// The id of the object with this device and inode.
+    pub fn object(&mut self, device: u64, inode: u64) -> u32 {
+        let next = u32::try_from(self.objects.len() + 1).unwrap_or(u32::MAX);
+        *self.objects.entry((device, inode)).or_insert(next)
+    }
+
+    /// Whether bytes of object `id` are here already.
+    pub fn carries(&self, id: u32) -> bool {
+        self.carried.contains(&id)
+    }
+}
