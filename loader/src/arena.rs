@@ -1,6 +1,6 @@
 //! Memory in the hole for what must outlive Rust: the stub, the programs, the signal frames and what they point to.
 //!
-//! The hole is laid out as `[loader's own image and heap | control page | arena | parking | stack]`, all of it gone at the end by
+//! The hole is laid out as `[loader's own image and heap | control pages | arena | parking | stack]`, all of it gone at the end by
 //! one munmap.
 
 use crate::error::{Error, Result};
@@ -14,7 +14,9 @@ pub struct Hole {
     pub start: u64,
     /// Length in bytes of the part for the loader's image and heap.
     pub heap_bytes: u64,
-    /// Length in bytes of the arena, the control page before it included.
+    /// Length in bytes of the control pages.
+    pub control_bytes: u64,
+    /// Length in bytes of the arena, with the parking at its end.
     pub arena_bytes: u64,
 }
 
@@ -26,7 +28,7 @@ pub const STACK_BYTES: u64 = 1 << 20;
 impl Hole {
     /// Length in bytes of everything.
     pub fn len_bytes(self) -> u64 {
-        self.heap_bytes + self.arena_bytes + STACK_BYTES
+        self.heap_bytes + self.control_bytes + self.arena_bytes + STACK_BYTES
     }
 
     /// One past the last address.
@@ -39,7 +41,7 @@ impl Hole {
         self.end() - STACK_BYTES - PARKING_BYTES
     }
 
-    /// Where the control page is.
+    /// Where the control pages are.
     pub fn control(self) -> u64 {
         self.start + self.heap_bytes
     }
@@ -53,10 +55,12 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps the arena of `hole`.
+    /// Maps the arena of `hole`, in place of that of the task from which this one was forked.
     pub fn map(hole: Hole) -> Result<Arena> {
-        let start = hole.control() + PAGE_BYTES;
-        let len_bytes = hole.arena_bytes - PAGE_BYTES - PARKING_BYTES;
+        let start = hole.control() + hole.control_bytes;
+        let len_bytes = hole.arena_bytes - PARKING_BYTES;
+        sys::unmap(start, len_bytes)
+            .map_err(|error| Error::step("unmap another task's working memory", error))?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         sys::map_fixed(start, len_bytes, (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs(), flags, None)
             .map_err(|error| Error::step("map the loader's working memory", error))?;

@@ -1,109 +1,124 @@
 //! The second start, in the hole: the task is built around it.
 
-use crate::arena::{Arena, Hole};
+use crate::arena::Arena;
 use crate::aside;
 use crate::commit;
 use crate::control::{Control, Word};
 use crate::error::{Error, Result};
+use crate::grow;
 use crate::index::Threads;
 use crate::plan;
-use crate::rebuild::descriptor::{self, OwnStdio};
-use crate::rebuild::mapping::Objects;
+use crate::rebuild::descriptor;
 use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, timer};
+use crate::shelf::Shelf;
 use crate::stage::{Identity, Stage};
+use crate::sys;
+use crate::world::{Places, World, shape};
 use binfmt::image::Image;
+use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::task::Task;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-/// Builds the task and becomes it. Returns only if that failed; then it has been told why, and this process ends, and
-/// with it everything that was made.
-pub fn assemble(stage: Stage) {
-    let Stage { image, control, report, hole, identity, foreground, .. } = stage;
-    let Err(error) = build(image, control, &report, Place { hole, identity, foreground });
-    tell(report, &format!("ckpt: {error}\n"));
+/// Grows what this start is told to, and becomes it. Returns only if that failed; then it has been told why, and this
+/// process ends, and with it everything that was made.
+pub fn assemble(stage: &Stage) {
+    let Err(error) = build(stage);
+    if !matches!(error, Error::Told) {
+        tell(stage.report, &format!("ckpt: {error}\n"));
+    }
 }
 
-/// Where and as whom the task is built.
-struct Place {
-    hole: Hole,
-    identity: Identity,
-    foreground: bool,
-}
-
-fn build(image: OwnedFd, page: OwnedFd, report: &OwnedFd, place: Place) -> Result<Infallible> {
+fn build(stage: &Stage) -> Result<Infallible> {
     block_all_signals()?;
-    let image = Image::open(File::from(image))?;
-    let root = plan::root_task(&image)?;
-    let memory = plan::memory(&image, root)?;
-    let parked = aside::clear_outside(place.hole)?;
-    let mut arena = Arena::map(place.hole)?;
-    let control = Control::map(place.hole, page.as_fd())?;
-    drop(page);
-    limit::raise_descriptors();
-    let own_credentials = credential::own()?;
+    let image = Image::open(File::from(sys::adopt(stage.image)))?;
+    let skeleton = plan::skeleton_of(&image, stage.joins_session, stage.identity)?;
+    let parked = aside::clear_outside(stage.hole)?;
+    let control = Control::map(stage.hole, shape(&image, &skeleton), sys::borrow(stage.control))?;
+    let grown = go_on(stage, &image, &skeleton, &parked, control);
+    control.set(Word::Failed, 1);
+    grown
+}
 
-    let objects = Objects::make(&image, memory)?;
-    mapping::rebuild(&image, memory, &objects, place.hole, &parked)?;
-    let executable = task::open_executable(memory, &objects, can_set_executable(&own_credentials))?;
-    let executable = rebuild_descriptors(&image, objects, executable, report, &place)?;
-    lock::rebuild(&image)?;
+fn go_on(
+    stage: &Stage,
+    image: &Image,
+    skeleton: &plan::skeleton::Skeleton,
+    parked: &aside::Parked,
+    control: Control,
+) -> Result<Infallible> {
+    limit::raise_descriptors();
+    let world = World {
+        image,
+        index: &Threads::of(image),
+        skeleton,
+        hole: stage.hole,
+        places: Places::find(image, stage.hole)?,
+        shelf: &Shelf::adopt(image, control),
+        control,
+        parked,
+        stage,
+    };
+    grow::grow(&world, stage.process)
+}
+
+/// The last step of every task: it takes what is its own, and becomes the program.
+pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -> Result<Infallible> {
+    let (image, stage) = (world.image, world.stage);
+    let memory = world.memory(root)?;
+    // Of helpers and zombies; those that waited when the image was made come back with it.
+    sys::drop_waiting_signals();
+    mapping::finish(world, memory, inherited)?;
+    let mut arena = Arena::map(stage.hole)?;
+    let own_credentials = credential::own()?;
+    let executable = task::open_executable(memory, world.shelf, can_set_executable(&own_credentials))?;
+    let executable = rebuild_descriptors(world, process, root, executable)?;
+    lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
-    give_new_tid(&image, root, place.identity)?;
-    let index = Threads::of(&image);
-    let midwife = control.get(Word::Midwife);
+    give_new_tid(image, root, stage.identity)?;
+    let midwife = world.control.get(Word::Midwife);
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
-    let threads = commit::start_threads(&image, &index, root, &own_credentials, control, &mut arena)?;
-    timer::create(&image, root, |tid| current_tid(root, place.identity, tid))?;
-    filesystem::rebuild(&image, root)?;
-    let last = commit::Last {
-        image: &image,
-        index: &index,
-        task: root,
-        memory,
-        own: &own_credentials,
-        executable,
-        report,
-        identity: place.identity,
-        threads,
-        control,
-    };
+    let threads = commit::start_threads(world, root, &own_credentials, &mut arena)?;
+    timer::create(image, root, |tid| current_tid(root, stage.identity, tid))?;
+    filesystem::rebuild(image, root)?;
+    let last =
+        commit::Last { world, process, task: root, memory, own: &own_credentials, executable, threads };
     commit::become_task(&last, arena)
 }
 
 /// The task's descriptors at their numbers, and nothing else but the image, the report and the executable, which is
 /// returned.
 fn rebuild_descriptors(
-    image: &Image,
-    objects: Objects,
+    world: &World<'_>,
+    process: usize,
+    root: &Task,
     executable: Option<OwnedFd>,
-    report: &OwnedFd,
-    place: &Place,
 ) -> Result<Option<OwnedFd>> {
-    let above = report.as_raw_fd().max(image.file.as_raw_fd());
-    let own = OwnStdio::keep(above)?;
-    let root = plan::root_task(image)?;
-    let opened = descriptor::open_all(image, &objects, &own, above)?;
-    descriptor::set_owners(image, &opened, |id| current_tid(root, place.identity, id))?;
-    if place.foreground {
-        terminal::apply_settings(image, &own)?;
+    let (image, stage) = (world.image, world.stage);
+    let table = image.all::<DescriptorTable>().find(|table| table.id == root.descriptor_table);
+    let table = table.ok_or(Error::Internal("a task's descriptors are missing"))?;
+    descriptor::set_owners(image, table, world.shelf, |id| current_tid(root, stage.identity, id))?;
+    if process == plan::ROOT {
+        if stage.foreground {
+            terminal::apply_settings(image, world.shelf)?;
+        }
+        world.shelf.seal(image)?;
     }
-    objects.seal(image)?;
-    drop(objects);
+    let above = stage.report.max(image.file.as_raw_fd());
     let move_up = |fd: OwnedFd| {
         descriptor::dup_above(fd.as_raw_fd(), above)
             .map_err(|error| Error::step("move the executable's descriptor out of the way", error))
     };
     let executable = executable.map(move_up).transpose()?;
-    let keep: Vec<RawFd> = [image.file.as_raw_fd(), report.as_raw_fd()]
+    let keep: Vec<RawFd> = [image.file.as_raw_fd(), stage.report]
         .into_iter()
         .chain(executable.as_ref().map(AsRawFd::as_raw_fd))
         .collect();
-    descriptor::place(image, opened, own, &keep)?;
+    descriptor::place(image, table, world.shelf, &keep)?;
     Ok(executable)
 }
 
@@ -150,7 +165,7 @@ fn give_new_tid(image: &Image, task: &Task, identity: Identity) -> Result<()> {
 }
 
 /// Tells an error where the user sees it.
-fn tell(report: impl Into<File>, text: &str) {
+fn tell(report: RawFd, text: &str) {
     // There is nobody left to tell if this fails.
-    let _ = report.into().write_all(text.as_bytes());
+    let _ = File::from(sys::adopt(report)).write_all(text.as_bytes());
 }

@@ -7,13 +7,12 @@
 
 use crate::arena::Arena;
 use crate::assemble::current_tid;
-use crate::control::{Control, Progress, Word};
+use crate::control::{Control, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::index::Threads;
 use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
-use crate::stage::Identity;
 use crate::sys;
-use binfmt::image::Image;
+use crate::world::World;
 use binfmt::note::credential::Credential;
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
@@ -21,7 +20,6 @@ use binfmt::note::thread::Thread;
 use binfmt::program::stub::Stub;
 use binfmt::program::{Op, Program};
 use binfmt::system_call;
-use nix::errno::Errno;
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -47,14 +45,8 @@ struct Waiting {
 }
 
 /// Starts every thread but the leader. Each waits until the midwife holds it.
-pub fn start_threads(
-    image: &Image,
-    index: &Threads<'_>,
-    task: &Task,
-    own: &Credential,
-    control: Control,
-    arena: &mut Arena,
-) -> Result<Started> {
+pub fn start_threads(world: &World<'_>, task: &Task, own: &Credential, arena: &mut Arena) -> Result<Started> {
+    let (image, index, control) = (world.image, world.index, world.control);
     let stub = Stub::get();
     let run = arena.put_code(stub.bytes)? + stub.run_offset;
     let mut threads = Vec::new();
@@ -111,10 +103,10 @@ fn failure_exit(word: u64, value: u32, arena: &mut Arena) -> Result<u64> {
 /// What the leader needs for its last steps.
 #[derive(Debug)]
 pub struct Last<'a> {
-    /// The image.
-    pub image: &'a Image,
-    /// What it says of each thread.
-    pub index: &'a Threads<'a>,
+    /// What every process knows.
+    pub world: &'a World<'a>,
+    /// Which process of the skeleton this is.
+    pub process: usize,
     /// The process.
     pub task: &'a Task,
     /// Its address space.
@@ -123,25 +115,19 @@ pub struct Last<'a> {
     pub own: &'a Credential,
     /// The executable, if the exe link may be set.
     pub executable: Option<OwnedFd>,
-    /// Where errors are told.
-    pub report: &'a OwnedFd,
-    /// Under which process id.
-    pub identity: Identity,
     /// The other threads.
     pub threads: Started,
-    /// The page that the midwife watches.
-    pub control: Control,
 }
 
 /// Waits until every thread is at the gate, and becomes the leader's program.
 pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
-    last.control.set(Word::Progress, Progress::ThreadsWait.word());
-    let midwife = i32::try_from(last.control.get(Word::Midwife)).unwrap_or(0);
-    while last.control.get(Word::Start) == 0 {
-        last.control.wait(Word::Start, 0);
-        // From the start on the kernel ends us with it.
-        if last.control.get(Word::Start) == 0 && sys::has_ended(midwife) {
-            return Err(Error::step("go on: the helper that finishes the resume has ended", Errno::ESRCH));
+    let (control, process) = (last.world.control, last.process);
+    control.set_of(process, ProcessWord::Progress, Progress::ThreadsWait.word());
+    while control.get(Word::Start) == 0 {
+        control.wait(Word::Start, 0);
+        // From the start on the kernel ends us with the midwife.
+        if control.get(Word::Start) == 0 {
+            last.world.check_others()?;
         }
     }
     for waiting in &last.threads.threads {
@@ -157,47 +143,48 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
         }
     }
     let program = leader_program(last, &mut arena)?;
-    let progress = last.control.address(Word::Progress);
+    let progress = control.process_address(process, ProcessWord::Progress);
     let exit = failure_exit(progress, Progress::Failed.word(), &mut arena)?;
     let text: Vec<u8> = program.to_string().into_bytes();
     let at = arena.put(&[program.encode(exit), text.clone()].concat())?;
     let word = |value: usize| u32::try_from(value).unwrap_or(0);
-    last.control.set(Word::ProgramLow, u32::try_from(at & 0xffff_ffff).unwrap_or(0));
-    last.control.set(Word::ProgramHigh, u32::try_from(at >> 32).unwrap_or(0));
-    last.control.set(Word::ProgramBytes, word(program.len_bytes()));
-    last.control.set(Word::TextBytes, word(text.len()));
+    control.set_of(process, ProcessWord::ProgramLow, u32::try_from(at & 0xffff_ffff).unwrap_or(0));
+    control.set_of(process, ProcessWord::ProgramHigh, u32::try_from(at >> 32).unwrap_or(0));
+    control.set_of(process, ProcessWord::ProgramBytes, word(program.len_bytes()));
+    control.set_of(process, ProcessWord::TextBytes, word(text.len()));
     sys::become_program(last.threads.run, at)
 }
 
 fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
-    let (image, task, memory) = (last.image, last.task, last.memory);
+    let (world, task, memory) = (last.world, last.task, last.memory);
+    let (image, index) = (world.image, world.index);
     let leader = image.all::<Thread>().find(|thread| thread.tid == task.pid);
     let leader = leader.ok_or(Error::Internal("the image has no leading thread"))?;
-    let pid = current_tid(task, last.identity, task.pid);
+    let pid = current_tid(task, world.stage.identity, task.pid);
     let mut program = Program::new();
     thread::early_program(leader, arena, &mut program)?;
     signal::dispositions(image, task, arena, &mut program)?;
-    signal::pending(image, last.index, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
-    schedule::program(last.index, task.pid, arena, &mut program)?;
+    signal::pending(image, index, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
+    schedule::program(index, task.pid, arena, &mut program)?;
     task::early_program(task, memory, last.executable.as_ref(), arena, &mut program)?;
     limit::program(image, task, arena, &mut program)?;
-    credential::program(last.index, task.pid, last.own, arena, &mut program)?;
+    credential::program(index, task.pid, last.own, arena, &mut program)?;
     task::late_program(task, &mut program);
     thread::late_program(leader, &mut program);
     timer::arm(image, task, arena, &mut program)?;
     let ptracer = [u64::from(libc::PR_SET_PTRACER.unsigned_abs()), 0];
     program.ask(system_call!(SYS_prctl), &ptracer, "the midwife's permission");
     let own = [
-        Some(last.report.as_raw_fd()),
+        Some(world.stage.report),
         Some(image.file.as_raw_fd()),
         last.executable.as_ref().map(AsRawFd::as_raw_fd),
     ];
     for fd in own.into_iter().flatten() {
         program.must(system_call!(SYS_close), &[fd.unsigned_abs().into()], "a descriptor of the loader's");
     }
-    let progress = last.control.address(Word::Progress);
+    let progress = world.control.process_address(last.process, ProcessWord::Progress);
     program.push(Op::Store { address: progress, value: Progress::Ready.word() }, "ready");
     program.ask(system_call!(SYS_futex), &[progress, FUTEX_WAKE, EVERYBODY], "the midwife");
-    leave(last.index, leader, last.control, arena, &mut program)?;
+    leave(index, leader, world.control, arena, &mut program)?;
     Ok(program)
 }

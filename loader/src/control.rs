@@ -1,4 +1,4 @@
-//! The page by which the task that is being built and its midwife speak: a memfd that both map.
+//! The pages by which the processes that are being built and their midwife speak: a memfd that all of them map.
 //!
 //! The midwife is the supervisor where there is one, else a helper that nobody sees; see `midwife`.
 
@@ -9,7 +9,7 @@ use binfmt::address::PAGE_BYTES;
 use binfmt::underway::CONTROL_PAGE;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How far the task has come.
+/// How far a task has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// It is being built by Rust.
@@ -22,70 +22,130 @@ pub enum Progress {
     Failed,
 }
 
-/// The words of the page.
+/// Words of the whole resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// A [`Progress`], written by the task.
-    Progress,
     /// Not zero once the midwife holds all threads: they may run their programs.
     Start,
     /// Not zero once everything is committed: they may leave.
     Gate,
+    /// Not zero once a process has failed, and told why: all others end.
+    Failed,
+    /// Process id of the midwife.
+    Midwife,
+}
+
+/// Words of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessWord {
+    /// A [`Progress`], written by the task.
+    Progress,
+    /// Its process id, written by whoever made it.
+    Pid,
     /// Low half of the address of the leader's program in the task, for the text of a failure.
     ProgramLow,
     /// High half.
     ProgramHigh,
     /// How many bytes the program has; its text follows it.
     ProgramBytes,
-    /// Process id of the midwife.
-    Midwife,
     /// How many bytes of text there are, one line for each operation.
     TextBytes,
 }
 
-impl Word {
-    fn offset(self) -> u64 {
-        match self {
-            Word::Progress => 0,
-            Word::Start => 4,
-            Word::Gate => 8,
-            Word::ProgramLow => 12,
-            Word::ProgramHigh => 16,
-            Word::ProgramBytes => 20,
-            Word::TextBytes => 24,
-            Word::Midwife => 28,
-        }
+/// How much there is to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// How many barriers.
+    pub barriers: usize,
+    /// How many processes, the founder included.
+    pub processes: usize,
+    /// How many places the shelf has.
+    pub shelf: usize,
+}
+
+/// Offset of what calls need that the midwife makes in a task: see [`Control::child_signal_set`].
+const CONSTANTS: u64 = 16;
+const BARRIERS: u64 = 64;
+const PROCESS_BYTES: u64 = 32;
+
+impl Shape {
+    fn processes_at(self) -> u64 {
+        (BARRIERS + self.barriers as u64 * 4).next_multiple_of(PROCESS_BYTES)
+    }
+
+    fn shelf_at(self) -> u64 {
+        self.processes_at() + self.processes as u64 * PROCESS_BYTES
+    }
+
+    /// Length in bytes, whole pages.
+    pub fn len_bytes(self) -> u64 {
+        (self.shelf_at() + self.shelf as u64 * 4).next_multiple_of(PAGE_BYTES)
     }
 }
 
-/// One side's view of the page.
+/// One side's view of the pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
     at: u64,
+    shape: Shape,
 }
 
 impl Control {
-    /// A new page, as a descriptor that survives exec.
-    pub fn create() -> Result<OwnedFd> {
-        let failed = |error| Error::step("create the loader's control page", error);
+    /// New pages, as a descriptor that survives exec.
+    pub fn create(shape: Shape) -> Result<OwnedFd> {
+        let failed = |error| Error::step("create the loader's control pages", error);
         let fd = nix::sys::memfd::memfd_create(CONTROL_PAGE, nix::sys::memfd::MFdFlags::empty())
             .map_err(failed)?;
-        nix::unistd::ftruncate(fd.as_fd(), i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)).map_err(failed)?;
+        let len = i64::try_from(shape.len_bytes()).unwrap_or(i64::MAX);
+        nix::unistd::ftruncate(fd.as_fd(), len).map_err(failed)?;
         Ok(fd)
     }
 
-    /// Maps the page where `hole` has its place for it.
-    pub fn map(hole: Hole, page: BorrowedFd<'_>) -> Result<Control> {
+    /// Maps the pages where `hole` has its place for them.
+    pub fn map(hole: Hole, shape: Shape, pages: BorrowedFd<'_>) -> Result<Control> {
         let at = hole.control();
         let protection = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
-        sys::map_fixed(at, PAGE_BYTES, protection, libc::MAP_SHARED, Some((page, 0)))
-            .map_err(|error| Error::step("map the loader's control page", error))?;
-        Ok(Control { at })
+        sys::map_fixed(at, shape.len_bytes(), protection, libc::MAP_SHARED, Some((pages, 0)))
+            .map_err(|error| Error::step("map the loader's control pages", error))?;
+        Ok(Control { at, shape })
+    }
+
+    /// Unmaps them.
+    pub fn unmap(self) -> Result<()> {
+        sys::unmap(self.at, self.shape.len_bytes())
+            .map_err(|error| Error::step("leave the loader's control pages", error))
     }
 
     /// Address of a word, for a program.
     pub fn address(self, word: Word) -> u64 {
-        self.at + word.offset()
+        self.at
+            + match word {
+                Word::Start => 0,
+                Word::Gate => 4,
+                Word::Failed => 8,
+                Word::Midwife => 12,
+            }
+    }
+
+    /// Address of a word of a process, for a program.
+    pub fn process_address(self, process: usize, word: ProcessWord) -> u64 {
+        let offset = match word {
+            ProcessWord::Progress => 0,
+            ProcessWord::Pid => 4,
+            ProcessWord::ProgramLow => 8,
+            ProcessWord::ProgramHigh => 12,
+            ProcessWord::ProgramBytes => 16,
+            ProcessWord::TextBytes => 20,
+        };
+        self.at + self.shape.processes_at() + process as u64 * PROCESS_BYTES + offset
+    }
+
+    fn barrier_address(self, barrier: u32) -> u64 {
+        self.at + BARRIERS + u64::from(barrier) * 4
+    }
+
+    fn shelf_address(self, index: usize) -> u64 {
+        self.at + self.shape.shelf_at() + index as u64 * 4
     }
 
     /// Reads a word.
@@ -95,24 +155,90 @@ impl Control {
 
     /// Writes a word and wakes whoever waits for it.
     pub fn set(self, word: Word, value: u32) {
-        sys::store(self.address(word), value);
-        sys::futex_wake(self.address(word));
+        put(self.address(word), value);
     }
 
     /// Sleeps until a word is not `value` any more, or for a while: the caller looks again.
     pub fn wait(self, word: Word, value: u32) {
-        sys::futex_wait(self.address(word), value, 20);
+        sys::futex_wait(self.address(word), value, LOOK_MS);
     }
 
-    /// How far the task is.
-    pub fn progress(self) -> Progress {
-        match self.get(Word::Progress) {
+    /// Reads a word of a process.
+    pub fn of(self, process: usize, word: ProcessWord) -> u32 {
+        sys::load(self.process_address(process, word))
+    }
+
+    /// Writes a word of a process and wakes whoever waits for it.
+    pub fn set_of(self, process: usize, word: ProcessWord, value: u32) {
+        put(self.process_address(process, word), value);
+    }
+
+    /// How far a task is.
+    pub fn progress(self, process: usize) -> Progress {
+        match self.of(process, ProcessWord::Progress) {
             0 => Progress::Building,
             1 => Progress::ThreadsWait,
             2 => Progress::Ready,
             _ => Progress::Failed,
         }
     }
+
+    /// Sleeps until a task is further, or for a while.
+    pub fn wait_progress(self, process: usize, progress: Progress) {
+        let at = self.process_address(process, ProcessWord::Progress);
+        sys::futex_wait(at, progress.word(), LOOK_MS);
+    }
+
+    /// Comes to a barrier.
+    pub fn arrive(self, barrier: u32) {
+        let at = self.barrier_address(barrier);
+        sys::add(at, 1);
+        sys::futex_wake(at);
+    }
+
+    /// How many have come to a barrier.
+    pub fn arrived(self, barrier: u32) -> u32 {
+        sys::load(self.barrier_address(barrier))
+    }
+
+    /// Sleeps until another one has come to a barrier, or for a while.
+    pub fn wait_arrival(self, barrier: u32, arrived: u32) {
+        sys::futex_wait(self.barrier_address(barrier), arrived, LOOK_MS);
+    }
+
+    /// Reads a place of the shelf.
+    pub fn shelf(self, index: usize) -> u32 {
+        sys::load(self.shelf_address(index))
+    }
+
+    /// Writes a place of the shelf.
+    pub fn set_shelf(self, index: usize, value: u32) {
+        sys::store(self.shelf_address(index), value);
+    }
+
+    /// Writes what [`Control::child_signal_set`] and [`Control::no_time`] point to.
+    pub fn write_constants(self) {
+        let set: u64 = 1 << (libc::SIGCHLD - 1);
+        sys::write_at(self.at + CONSTANTS, &set.to_le_bytes());
+    }
+
+    /// Address of a signal set with SIGCHLD alone.
+    pub fn child_signal_set(self) -> u64 {
+        self.at + CONSTANTS
+    }
+
+    /// Address of a timespec of no time.
+    pub fn no_time(self) -> u64 {
+        self.at + CONSTANTS + 8
+    }
+}
+
+/// How long to sleep before looking whether others are still there, in milliseconds.
+const LOOK_MS: u64 = 20;
+
+fn put(at: u64, value: u32) {
+    sys::store(at, value);
+    sys::futex_wake(at);
 }
 
 impl Progress {

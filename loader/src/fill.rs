@@ -37,17 +37,27 @@ struct Unit {
     movable: bool,
 }
 
-/// Fills the pages of `memory` at their addresses. `staging` is a free range of [`staging_bytes`] or `None`.
-pub fn fill(image: &Image, memory: &Memory, staging: Option<u64>) -> Result<()> {
+/// Fills the pages of `memory` at their addresses, as far as they are `wanted`. `staging` is a free range of
+/// [`staging_bytes`] or `None`.
+pub fn fill(
+    image: &Image,
+    memory: &Memory,
+    staging: Option<u64>,
+    wanted: impl Fn((&Segment, u64)) -> bool,
+) -> Result<()> {
     let owner = Owner::Memory(memory.id);
-    let total: u64 = image.segments_of(owner).map(|(segment, _)| segment.len_bytes).sum();
-    if total < PARALLEL_MIN_BYTES {
-        return fill_owner(image, owner, 0);
-    }
-    let mover = staging.and_then(Mover::new);
+    let segments: Vec<(&Segment, u64)> = image
+        .segments_of(owner)
+        .map(|(segment, offset)| (segment, *offset))
+        .filter(|segment| wanted(*segment))
+        .collect();
+    let total: u64 = segments.iter().map(|(segment, _)| segment.len_bytes).sum();
+    let mover = staging.filter(|_| total >= PARALLEL_MIN_BYTES).and_then(Mover::new);
     let units = |segment: &Segment, offset: u64| cut(segment, offset, mover.as_ref().map(|_| memory));
-    let all: Vec<Unit> =
-        image.segments_of(owner).flat_map(|(segment, offset)| units(segment, *offset)).collect();
+    let all: Vec<Unit> = segments.iter().flat_map(|(segment, offset)| units(segment, *offset)).collect();
+    if total < PARALLEL_MIN_BYTES {
+        return read_all(image, owner, &all, 0);
+    }
     if let Some(mover) = &mover {
         mover.register(&all);
     }
@@ -75,6 +85,10 @@ pub fn fill(image: &Image, memory: &Memory, staging: Option<u64>) -> Result<()> 
         [own, other.unwrap_or(Ok(()))]
     });
     results.into_iter().collect::<Result<()>>()?;
+    if let (Some(_), Some(at)) = (mover, staging) {
+        sys::unmap(at, staging_bytes())
+            .map_err(|error| Error::step("unmap the loader's staging areas", error))?;
+    }
     compare(image, owner, &all, &digests)
 }
 
@@ -87,11 +101,15 @@ pub fn staging_bytes() -> u64 {
 pub fn fill_owner(image: &Image, owner: Owner, base: u64) -> Result<()> {
     let all: Vec<Unit> =
         image.segments_of(owner).flat_map(|(segment, offset)| cut(segment, *offset, None)).collect();
+    read_all(image, owner, &all, base)
+}
+
+fn read_all(image: &Image, owner: Owner, all: &[Unit], base: u64) -> Result<()> {
     let digests = all
         .iter()
         .map(|unit| read_unit(image, unit, base).map(AtomicU64::new))
         .collect::<Result<Vec<_>>>()?;
-    compare(image, owner, &all, &digests)
+    compare(image, owner, all, &digests)
 }
 
 /// Cuts a segment into units. With `memory`, whole huge pages of its private anonymous mappings are movable.
@@ -161,7 +179,7 @@ fn read_piece(image: &Image, address: u64, len_bytes: u64, offset: u64) -> Resul
     Ok(sys::digest_at(address, usize::try_from(len_bytes).unwrap_or(0)))
 }
 
-/// Compares every segment of `owner` with its digest, from those of its units.
+/// Compares every segment of `owner` that was read with its digest, from those of its units.
 fn compare(image: &Image, owner: Owner, all: &[Unit], digests: &[AtomicU64]) -> Result<()> {
     let expected = image.digests()?;
     let mut units = all.iter().zip(digests).peekable();
@@ -170,10 +188,14 @@ fn compare(image: &Image, owner: Owner, all: &[Unit], digests: &[AtomicU64]) -> 
             continue;
         }
         let mut found = EMPTY;
-        while let Some((unit, digest)) = units.next_if(|(unit, _)| unit.offset == *offset) {
+        let mut read = false;
+        while let Some((unit, digest)) =
+            units.next_if(|(unit, _)| unit.offset == *offset && unit.segment.start == segment.start)
+        {
             found = combine(found, digest.load(Ordering::Relaxed), unit.len_bytes);
+            read = true;
         }
-        if found != expected {
+        if read && found != expected {
             return Err(mismatch(segment, *offset).into());
         }
     }

@@ -20,13 +20,16 @@ pub mod control;
 pub mod error;
 pub mod fill;
 pub mod frame;
+pub mod grow;
 pub mod index;
 pub mod midwife;
 pub mod plan;
 pub mod rebuild;
+pub mod shelf;
 pub mod stage;
 pub mod supervisor;
 pub mod sys;
+pub mod world;
 
 use binfmt::image::Image;
 use cli::Call;
@@ -74,9 +77,9 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match plan.identity {
-        Identity::Keep => supervisor::resume(image, &host, &plan, &call.options),
+        Identity::Keep => supervisor::resume(&image, &host, &plan, &call.options),
         Identity::Fresh => {
-            let stage = midwife::spawn_helper(image, &host, &plan, &call.options)?;
+            let stage = midwife::spawn_helper(&image, &host, &plan, &call.options)?;
             match aside::start(stage.hole, &stage.to_arguments())? {}
         }
     }
@@ -90,7 +93,7 @@ fn stage_run(stage: Stage) -> ExitCode {
             let Err(error) = aside::start(next.hole, &next.to_arguments());
             return told("ckpt", &error);
         }
-        Point::Assemble => assemble::assemble(stage),
+        Point::Assemble => assemble::assemble(&stage),
     }
     ExitCode::from(EXIT_CANNOT_RESUME)
 }

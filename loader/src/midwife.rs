@@ -1,7 +1,7 @@
-//! The midwife: a process outside of the task that lets all its threads go at once, when the last trace of the loader
-//! is gone.
+//! The midwife: a process outside of the tree that lets all threads of all tasks go at once, when the last trace of the
+//! loader is gone.
 //!
-//! It is the supervisor where the task keeps its process id, and otherwise a helper, forked off before the task has any
+//! It is the supervisor where process ids are kept, and otherwise a helper, forked off before the task has any
 //! memory to copy, and reparented away so that the task never sees it. It traces all threads while they wait: if it is
 //! killed then, the kernel kills them (PTRACE_O_EXITKILL), and a resume that was cut short leaves nothing. It opens the
 //! gate, lets every thread run to the end of its rt_sigreturn, makes the leader unmap the hole through the vdso's own
@@ -9,12 +9,14 @@
 
 use crate::arena::Hole;
 use crate::cli::Options;
-use crate::control::{Control, Progress, Word};
+use crate::control::{Control, ProcessWord, Progress, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
-use crate::plan::{Host, Plan};
+use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::dup_above;
+use crate::shelf::Shelf;
 use crate::stage::{Point, Stage};
 use crate::sys;
+use crate::world::shape;
 use binfmt::image::Image;
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -22,25 +24,38 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-/// What a midwife knows of its task.
+/// What a midwife knows.
 #[derive(Debug)]
 pub struct Midwife {
-    /// The page by which they speak.
+    /// The pages by which it speaks with the tasks.
     pub control: Control,
-    /// The process.
+    /// The tasks, parents before their children.
+    pub wards: Vec<Ward>,
+    /// What is to be unmapped at the end.
+    pub hole: Hole,
+    /// How threads are traced: [`trace_options`].
+    pub trace_options: ptrace::Options,
+}
+
+/// A task that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ward {
+    /// Which process of the skeleton it is.
+    pub process: usize,
+    /// Its process id.
     pub pid: Pid,
     /// Its threads, the leader first.
     pub tids: Vec<Pid>,
-    /// What is to be unmapped at the end.
-    pub hole: Hole,
-    /// Address of a `syscall` instruction in the task's vdso.
+    /// Address of a `syscall` instruction in its vdso.
     pub syscall_at: u64,
     /// Whether it must be stopped when it is let go.
     pub stopped: bool,
-    /// How its threads are traced: [`trace_options`].
-    pub trace_options: ptrace::Options,
+    /// Which ward is its parent, if one is.
+    pub parent: Option<usize>,
+    /// Whether a SIGCHLD waited for it when it was saved, which must not be taken away.
+    pub awaits_child_signal: bool,
 }
 
 /// How threads are traced. Their seccomp filters, which come with their last step, must not stop the unmapping of the
@@ -56,76 +71,77 @@ pub fn trace_options(image: &Image, host: &Host) -> ptrace::Options {
     }
 }
 
-/// Where a `syscall` instruction will stand in the task.
-pub fn syscall_address(image: &Image, host: &Host) -> Result<u64> {
-    use binfmt::note::mapping::{Backing, Memory};
-    let mappings = image.all::<Memory>().flat_map(|memory| &memory.mappings);
-    let vdso =
-        mappings.filter(|mapping| mapping.backing == Backing::Vdso).map(|mapping| mapping.start).next();
-    let offset = host.vdso.windows(2).position(|bytes| bytes == [0x0f, 0x05]);
-    match (vdso, offset) {
-        (Some(start), Some(offset)) => Ok(start + offset as u64),
-        _ => Err(Error::Internal("the program has no vdso through which the loader could leave it")),
-    }
-}
-
-/// Makes what both starts share: descriptors out of the way of the task's, which survive exec.
-pub fn make_stage(image: Image, plan: &Plan, options: &Options, point: Point) -> Result<Stage> {
+/// Makes what all starts share: the shelf, and descriptors out of the way of the tasks', which survive exec.
+pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stage, Shelf)> {
     let above = RawFd::try_from(plan.first_own_descriptor).unwrap_or(RawFd::MAX);
     let keep = |fd: RawFd| {
         let failed = |error| Error::step("keep a descriptor out of the program's way", error);
         let fd = dup_above(fd, above).map_err(failed)?;
         nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
             .map_err(failed)?;
-        Ok::<_, Error>(fd)
+        Ok::<_, Error>(sys::give_up(fd))
     };
     crate::rebuild::limit::raise_descriptors();
-    Ok(Stage {
-        point,
+    let shelf = Shelf::fill(image, above)?;
+    let pages: OwnedFd = Control::create(shape(image, &plan.skeleton))?;
+    let stage = Stage {
+        point: Point::Assemble,
         image: keep(image.file.as_raw_fd())?,
-        control: keep(Control::create()?.as_raw_fd())?,
+        control: keep(pages.as_raw_fd())?,
         report: keep(2).or_else(|_| keep(image.file.as_raw_fd()))?,
         hole: plan.hole,
         identity: plan.identity,
         foreground: !options.detach && crate::supervisor::foreground_terminal().is_some(),
-    })
+        joins_session: plan.joins_session,
+        callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
+        process: ROOT,
+    };
+    Ok((stage, shelf))
+}
+
+/// Maps the control pages for the first time, and writes what everybody reads there.
+pub fn first_control(image: &Image, plan: &Plan, stage: &Stage, shelf: &Shelf) -> Result<Control> {
+    let control = Control::map(stage.hole, shape(image, &plan.skeleton), sys::borrow(stage.control))?;
+    control.write_constants();
+    shelf.note(image, control);
+    Ok(control)
 }
 
 /// Forks off the helper for a task that this process itself will become, and returns what its next start needs.
-pub fn spawn_helper(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<Stage> {
-    let syscall_at = syscall_address(&image, host)?;
-    let trace_options = trace_options(&image, host);
-    let stage = make_stage(image, plan, options, Point::Assemble)?;
+pub fn spawn_helper(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Result<Stage> {
+    let trace_options = trace_options(image, host);
+    let (stage, shelf) = make_stage(image, plan, options)?;
+    let control = first_control(image, plan, &stage, &shelf)?;
     let task = nix::unistd::getpid();
+    control.set_of(ROOT, ProcessWord::Pid, task.as_raw().unsigned_abs());
     let failed = |error| Error::step("fork the helper that finishes the resume", error);
     // Exit signal 0 and a second fork: the task gets no SIGCHLD and never has a child that it did not make.
     let middle = sys::fork(0, 0).map_err(failed)?;
     if middle == 0 {
         match sys::fork(0, 0) {
             Ok(0) => {
-                let (hole, stopped) = (plan.hole, plan.stopped);
-                let status = Control::map(hole, stage.control.as_fd()).and_then(|control| {
-                    let tids = vec![task];
-                    Midwife { control, pid: task, tids, hole, syscall_at, stopped, trace_options }.deliver()
-                });
+                shelf.close();
+                let wards =
+                    plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
+                let wards = wards.collect();
+                let status = Midwife { control, wards, hole: plan.hole, trace_options }.deliver(|| {});
                 help_ended(task, status, options)
             }
             // Who it is stands in the page before the task looks.
-            Ok(helper) => match Control::map(plan.hole, stage.control.as_fd()) {
-                Ok(control) => {
-                    control.set(Word::Midwife, helper.unsigned_abs());
-                    sys::exit_now(0)
-                }
-                Err(_) => sys::exit_now(Errno::ENOMEM as i32),
-            },
+            Ok(helper) => {
+                control.set(Word::Midwife, helper.unsigned_abs());
+                sys::exit_now(0)
+            }
             Err(error) => sys::exit_now(error as i32),
         }
     }
     match waitpid(Pid::from_raw(middle), Some(WaitPidFlag::__WALL)).map_err(failed)? {
-        WaitStatus::Exited(_, 0) => Ok(stage),
-        WaitStatus::Exited(_, error) => Err(failed(Errno::from_raw(error))),
-        _ => Err(failed(Errno::EINTR)),
+        WaitStatus::Exited(_, 0) => {}
+        WaitStatus::Exited(_, error) => return Err(failed(Errno::from_raw(error))),
+        _ => return Err(failed(Errno::EINTR)),
     }
+    control.unmap()?;
+    Ok(stage)
 }
 
 /// The end of the helper: tells what failed. Whatever was made of the task is killed then.
@@ -146,36 +162,108 @@ fn help_ended(task: Pid, status: Result<()>, options: &Options) -> ! {
 }
 
 impl Midwife {
-    /// Lets the task go when it is whole. If it never will be, it is gone when this returns.
-    pub fn deliver(&self) -> Result<()> {
-        let result = self.try_deliver();
+    /// Lets all tasks go when all are whole, having done `before` when every one has its place in the tree. If they never
+    /// will be, they are killed when this returns.
+    pub fn deliver(&self, before: impl Fn()) -> Result<()> {
+        let result = self.try_deliver(before);
         if result.is_err() {
-            // ESRCH: it is gone already.
-            let _ = kill(self.pid, Signal::SIGKILL);
+            self.control.set(Word::Failed, 1);
+            for ward in self.wards.iter().filter(|ward| self.is_made(ward)) {
+                // ESRCH: it is gone already.
+                let _ = kill(ward.pid, Signal::SIGKILL);
+            }
         }
         result
     }
 
-    fn try_deliver(&self) -> Result<()> {
+    /// Whether a task was made: until then its process id may be somebody else's.
+    fn is_made(&self, ward: &Ward) -> bool {
+        self.control.of(ward.process, ProcessWord::Pid) != 0
+    }
+
+    fn try_deliver(&self, before: impl Fn()) -> Result<()> {
         self.wait_for(Progress::ThreadsWait)?;
-        for tid in &self.tids {
-            ptrace::seize(*tid, self.trace_options)
+        before();
+        for tid in self.threads() {
+            ptrace::seize(tid, self.trace_options)
                 .map_err(|error| Error::step(format!("trace thread {tid} while it is made"), error))?;
         }
         self.control.set(Word::Start, 1);
         self.wait_for(Progress::Ready)?;
-        for tid in &self.tids {
-            self.traced("stop", *tid, ptrace::interrupt(*tid))?;
-            self.stop_of(*tid)?;
+        for ward in &self.wards {
+            for tid in &ward.tids {
+                ward.traced("stop", *tid, ptrace::interrupt(*tid))?;
+                ward.stop_of(*tid)?;
+            }
         }
         self.control.set(Word::Gate, 1);
-        for tid in &self.tids {
-            self.run_to_return(*tid)?;
+        for ward in &self.wards {
+            for tid in &ward.tids {
+                ward.run_to_return(*tid)?;
+            }
         }
-        self.unmap_hole()?;
-        if self.stopped {
-            self.traced("stop", self.pid, kill(self.pid, Signal::SIGSTOP))?;
+        // Children before their parents, which must not notice.
+        for ward in self.wards.iter().rev().filter(|ward| ward.stopped) {
+            ward.unmap_hole(self.hole)?;
+            ward.traced("stop", ward.pid, kill(ward.pid, Signal::SIGSTOP))?;
+            ward.let_go()?;
+            if let Some(parent) = ward.parent.and_then(|parent| self.wards.get(parent)) {
+                parent.forget_stop(ward.pid, self.control)?;
+            }
         }
+        let run_on = || self.wards.iter().rev().filter(|ward| !ward.stopped);
+        for ward in run_on() {
+            ward.unmap_hole(self.hole)?;
+        }
+        for ward in run_on() {
+            ward.let_go()?;
+        }
+        Ok(())
+    }
+
+    fn threads(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.wards.iter().flat_map(|ward| ward.tids.iter().copied())
+    }
+
+    /// Takes the ends of all threads of tasks that were killed. A leader's is told only after those of the others, and
+    /// those only to us who trace them.
+    pub fn take_ends(&self) {
+        for ward in &self.wards {
+            for tid in ward.tids.iter().rev() {
+                ward.take_end(*tid);
+            }
+        }
+    }
+
+    /// Waits until all tasks have come so far.
+    fn wait_for(&self, wanted: Progress) -> Result<()> {
+        for ward in &self.wards {
+            loop {
+                let progress = self.control.progress(ward.process);
+                match progress {
+                    Progress::Failed => return Err(ward.failure(self.control)),
+                    _ if progress == wanted => break,
+                    _ if self.control.get(Word::Failed) != 0 => return Err(self.somebody_failed()),
+                    _ if self.wards.iter().any(|ward| self.is_made(ward) && ward.is_gone()) => {
+                        return Err(Error::Told);
+                    }
+                    _ => self.control.wait_progress(ward.process, progress),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A task that failed in its program has not told it.
+    fn somebody_failed(&self) -> Error {
+        let failed = self.wards.iter().find(|ward| self.control.progress(ward.process) == Progress::Failed);
+        failed.map_or(Error::Told, |ward| ward.failure(self.control))
+    }
+}
+
+impl Ward {
+    /// Lets go of all threads.
+    fn let_go(&self) -> Result<()> {
         // The leader last: as long as it is held, the process is not waited for by anybody.
         for tid in self.tids.iter().rev() {
             match ptrace::detach(*tid, None) {
@@ -185,14 +273,6 @@ impl Midwife {
             }
         }
         Ok(())
-    }
-
-    /// Takes the ends of all threads of a task that was killed. The leader's is told only after those of the others, and
-    /// those only to us who trace them.
-    pub fn take_ends(&self) {
-        for tid in self.tids.iter().rev() {
-            self.take_end(*tid);
-        }
     }
 
     /// Waits for the end of a thread; that of the leader is left to those who watch the process.
@@ -209,26 +289,13 @@ impl Midwife {
         result.map_err(|error| Error::step(format!("{what} thread {tid}"), error))
     }
 
-    /// Waits until the task has come so far.
-    fn wait_for(&self, wanted: Progress) -> Result<()> {
-        loop {
-            let progress = self.control.progress();
-            match progress {
-                Progress::Failed => return Err(self.failure()),
-                _ if progress == wanted => return Ok(()),
-                _ if self.is_gone() => return Err(Error::Told),
-                _ => self.control.wait(Word::Progress, progress.word()),
-            }
-        }
-    }
-
     /// Whether the task has ended: it tells its errors itself.
     fn is_gone(&self) -> bool {
         self.take_ended();
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         match waitid(Id::Pid(self.pid), flags) {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => true,
-            // It is no child of a helper's, and nobody else's zombie for long.
+            // It is no child of ours, and nobody else's zombie for long.
             Err(Errno::ECHILD) => sys::has_ended(self.pid.as_raw()),
             _ => false,
         }
@@ -242,10 +309,10 @@ impl Midwife {
     }
 
     /// What failed in the leader's program, read from the task.
-    fn failure(&self) -> Error {
-        let word = |word: Word| usize::try_from(self.control.get(word)).unwrap_or(0);
-        let at = word(Word::ProgramHigh) << 32 | word(Word::ProgramLow);
-        let (program_len, text_len) = (word(Word::ProgramBytes), word(Word::TextBytes));
+    fn failure(&self, control: Control) -> Error {
+        let word = |word| usize::try_from(control.of(self.process, word)).unwrap_or(0);
+        let at = word(ProcessWord::ProgramHigh) << 32 | word(ProcessWord::ProgramLow);
+        let (program_len, text_len) = (word(ProcessWord::ProgramBytes), word(ProcessWord::TextBytes));
         let mut bytes = vec![0; program_len + text_len];
         let remote = [nix::sys::uio::RemoteIoVec { base: at, len: bytes.len() }];
         let mut local = [std::io::IoSliceMut::new(&mut bytes)];
@@ -308,29 +375,59 @@ impl Midwife {
         }
     }
 
-    /// Makes the leader unmap the hole, through the vdso's own code, with all signals blocked.
-    fn unmap_hole(&self) -> Result<()> {
-        let failed = |error| Error::step("unmap the loader from the program", error);
+    /// Makes the leader unmap the hole.
+    fn unmap_hole(&self, hole: Hole) -> Result<()> {
+        let call = libc::SYS_munmap;
+        let result = self.call(call, [hole.start, hole.len_bytes(), 0, 0]);
+        result.map(drop).map_err(|error| Error::step("unmap the loader from the program", error))
+    }
+
+    /// Makes the leader take notice of a child's stop, and then forget it, as it had when it was saved.
+    fn forget_stop(&self, child: Pid, control: Control) -> Result<()> {
+        const LOOKS_MAX: u32 = 5_000;
+        let failed = |error| Error::step(format!("have process {} wait for {child}", self.pid), error);
+        let pid = i64::from(child.as_raw()).cast_unsigned();
+        let options = (libc::WUNTRACED | libc::WNOHANG).unsigned_abs() | libc::__WALL.unsigned_abs();
+        if self.awaits_child_signal {
+            return Ok(());
+        }
+        for _ in 0..LOOKS_MAX {
+            match self.call(libc::SYS_wait4, [pid, 0, options.into(), 0]) {
+                Ok(0) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                // It does not care for its children.
+                Ok(_) | Err(Errno::ECHILD) => break,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let args = [control.child_signal_set(), 0, control.no_time(), 8];
+        match self.call(libc::SYS_rt_sigtimedwait, args) {
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Makes the leader do a system call through the vdso's own code, with all signals blocked.
+    fn call(&self, number: libc::c_long, args: [u64; 4]) -> nix::Result<u64> {
         let tid = self.pid;
-        let mask = sys::traced_mask(tid.as_raw()).map_err(failed)?;
-        let registers = ptrace::getregs(tid).map_err(failed)?;
-        sys::set_traced_mask(tid.as_raw(), u64::MAX).map_err(failed)?;
-        let mut call = registers;
-        call.rip = self.syscall_at;
-        call.rax = libc::SYS_munmap.cast_unsigned();
-        call.orig_rax = u64::MAX;
-        call.rdi = self.hole.start;
-        call.rsi = self.hole.len_bytes();
-        ptrace::setregs(tid, call).map_err(failed)?;
+        let mask = sys::traced_mask(tid.as_raw())?;
+        let registers = ptrace::getregs(tid)?;
+        sys::set_traced_mask(tid.as_raw(), u64::MAX)?;
+        let [rdi, rsi, rdx, r10] = args;
+        let rax = number.cast_unsigned();
+        let orig_rax = u64::MAX;
+        let call =
+            libc::user_regs_struct { rip: self.syscall_at, rax, orig_rax, rdi, rsi, rdx, r10, ..registers };
+        ptrace::setregs(tid, call)?;
         for _entry_then_exit in 0..2 {
-            ptrace::syscall(tid, None).map_err(failed)?;
-            self.stop_of(tid)?;
+            ptrace::syscall(tid, None)?;
+            self.stop_of(tid).map_err(|_| Errno::ESRCH)?;
         }
-        let result = ptrace::getregs(tid).map_err(failed)?.rax.cast_signed();
-        if result != 0 {
-            return Err(failed(Errno::from_raw(i32::try_from(-result).unwrap_or(libc::EINVAL))));
+        let result = ptrace::getregs(tid)?.rax.cast_signed();
+        ptrace::setregs(tid, registers)?;
+        sys::set_traced_mask(tid.as_raw(), mask)?;
+        match i32::try_from(result) {
+            Ok(error) if (-4095..0).contains(&error) => Err(Errno::from_raw(-error)),
+            _ => Ok(result.cast_unsigned()),
         }
-        ptrace::setregs(tid, registers).map_err(failed)?;
-        sys::set_traced_mask(tid.as_raw(), mask).map_err(failed)
     }
 }

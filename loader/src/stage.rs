@@ -2,9 +2,8 @@
 
 use crate::arena::Hole;
 use crate::error::{Error, Result};
-use crate::sys;
 use binfmt::underway::STAGE_MARK;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 /// Where a start goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,23 +23,29 @@ pub enum Identity {
     Fresh,
 }
 
-/// What is handed over. Descriptors are given up by one start and adopted by the next.
-#[derive(Debug)]
+/// What is handed over. Descriptors stay open over exec; the numbers are all that is known of them.
+#[derive(Clone, Debug)]
 pub struct Stage {
     /// Where to go on.
     pub point: Point,
     /// The image.
-    pub image: OwnedFd,
-    /// The control page.
-    pub control: OwnedFd,
+    pub image: RawFd,
+    /// The control pages.
+    pub control: RawFd,
     /// Where errors are told.
-    pub report: OwnedFd,
+    pub report: RawFd,
     /// Where to stand.
     pub hole: Hole,
     /// Under which process id.
     pub identity: Identity,
     /// Whether the caller's terminal is ours to change: we are in its foreground.
     pub foreground: bool,
+    /// Whether the root stays in the caller's session, although it led one.
+    pub joins_session: bool,
+    /// The process group of the founder.
+    pub callers_group: u32,
+    /// Which process of the skeleton this is.
+    pub process: usize,
 }
 
 impl Stage {
@@ -55,13 +60,17 @@ impl Stage {
             Identity::Fresh => "fresh",
         };
         let numbers = [
-            self.image.as_raw_fd().into(),
-            self.control.as_raw_fd().into(),
-            self.report.as_raw_fd().into(),
+            self.image.into(),
+            self.control.into(),
+            self.report.into(),
             self.hole.start.cast_signed(),
             self.hole.heap_bytes.cast_signed(),
+            self.hole.control_bytes.cast_signed(),
             self.hole.arena_bytes.cast_signed(),
             i64::from(self.foreground),
+            i64::from(self.joins_session),
+            self.callers_group.into(),
+            i64::try_from(self.process).unwrap_or(0),
         ];
         let fixed = ["ckpt-loader", STAGE_MARK, point, identity].map(str::to_owned);
         fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
@@ -75,10 +84,12 @@ impl Stage {
         }
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
         let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
-        let [image, control, report, start, heap_bytes, arena_bytes, foreground] = numbers[..] else {
+        let [image, control, report, start, heap, pages, arena, foreground, joins, group, process] =
+            numbers[..]
+        else {
             return Err(broken());
         };
-        let fd = |number: i64| RawFd::try_from(number).map(sys::adopt).map_err(|_| broken());
+        let fd = |number: i64| RawFd::try_from(number).map_err(|_| broken());
         Ok(Some(Stage {
             point: if point == "aside" { Point::Aside } else { Point::Assemble },
             identity: if identity == "keep" { Identity::Keep } else { Identity::Fresh },
@@ -87,10 +98,14 @@ impl Stage {
             report: fd(report)?,
             hole: Hole {
                 start: start.cast_unsigned(),
-                heap_bytes: heap_bytes.cast_unsigned(),
-                arena_bytes: arena_bytes.cast_unsigned(),
+                heap_bytes: heap.cast_unsigned(),
+                control_bytes: pages.cast_unsigned(),
+                arena_bytes: arena.cast_unsigned(),
             },
             foreground: foreground != 0,
+            joins_session: joins != 0,
+            callers_group: u32::try_from(group).map_err(|_| broken())?,
+            process: usize::try_from(process).map_err(|_| broken())?,
         }))
     }
 }

@@ -7,60 +7,60 @@
 
 use crate::aside;
 use crate::cli::Options;
-use crate::control::Control;
+use crate::control::{ProcessWord, Word};
 use crate::error::{Error, Result};
+use crate::grow;
 use crate::midwife::{self, Midwife};
+use crate::plan::skeleton::{Process, Step};
 use crate::plan::{Host, Plan};
 use crate::stage::{Point, Stage};
 use crate::sys;
 use binfmt::image::Image;
+use binfmt::note::task::Task;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 
-/// Makes the task and, unless it shall be detached, watches it to its end.
-pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
-    let task = crate::plan::root_task(&image)?.clone();
-    let syscall_at = midwife::syscall_address(&image, host)?;
-    let trace_options = midwife::trace_options(&image, host);
-    let stage = midwife::make_stage(
-        image,
-        plan,
-        options,
-        if task.has_execed { Point::Aside } else { Point::Assemble },
-    )?;
-    let control = Control::map(plan.hole, stage.control.as_fd())?;
-    control.set(crate::control::Word::Midwife, std::process::id());
+/// Makes the tree and, unless it shall be detached, watches its root to its end.
+pub fn resume(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
+    let trace_options = midwife::trace_options(image, host);
+    let (stage, shelf) = midwife::make_stage(image, plan, options)?;
+    let control = midwife::first_control(image, plan, &stage, &shelf)?;
+    control.set(Word::Midwife, std::process::id());
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
-    let terminal = (!options.detach).then(foreground_terminal).flatten();
-    // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
-    let joins = task.controlling_terminal != 0 && terminal.is_some();
-    let place = Place {
-        own_session: task.session == task.pid && !joins,
-        own_group: task.process_group == task.pid,
-        terminal,
-    };
-    let pid = i32::try_from(plan.pid).map_err(|_| Error::Internal("the process id is out of range"))?;
+    let place = Place::of(image, plan, options);
     let supervisor = nix::unistd::getpid();
-    let child = sys::fork(pid, libc::SIGCHLD)
-        .map_err(|error| Error::step(format!("make process {pid} (clone3 with set_tid)"), error))?;
-    if child == 0 {
-        end_with(supervisor)?;
-        sys::unmap(plan.hole.control(), binfmt::address::PAGE_BYTES)
-            .map_err(|error| Error::step("leave the control page", error))?;
-        return go_on(stage, &place, task.has_execed);
+    let mut root = None;
+    let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
+    for step in &founder.steps {
+        match step {
+            Step::Fork(child) => {
+                let process = plan.skeleton.processes.get(*child);
+                let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
+                let made = grow::make_process(process, false, plan.identity, image)?;
+                if made == 0 {
+                    end_with(supervisor)?;
+                    control.unmap()?;
+                    return go_on(&Stage { process: *child, ..stage }, process);
+                }
+                control.set_of(*child, ProcessWord::Pid, made.unsigned_abs());
+                root.get_or_insert(Pid::from_raw(made));
+            }
+            Step::Finish => break,
+            _ => grow::founder_step(step, control, &plan.skeleton, || match root {
+                Some(root) if sys::has_ended(root.as_raw()) => Err(Error::Told),
+                _ => Ok(()),
+            })?,
+        }
     }
-    let pid = Pid::from_raw(child);
-    place.give_terminal(pid);
-    let tids = plan.tids.iter().filter_map(|tid| i32::try_from(*tid).ok()).map(Pid::from_raw).collect();
-    let (hole, stopped) = (plan.hole, plan.stopped);
-    let midwife = Midwife { control, pid, tids, hole, syscall_at, stopped, trace_options };
-    let delivered = midwife.deliver();
+    let pid = root.ok_or(Error::Internal("the skeleton has no root"))?;
+    shelf.close();
+    let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
+    let delivered = midwife.deliver(|| place.give_terminal());
     if let Err(error) = delivered {
         // Reaped, so that nothing is left.
         midwife.take_ends();
@@ -68,7 +68,9 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
         place.take_terminal();
         return Err(error);
     }
-    drop(stage);
+    for own in [stage.image, stage.control, stage.report] {
+        drop(sys::adopt(own));
+    }
     if options.detach {
         // Nobody may be there to read it.
         let _ = writeln!(std::io::stdout(), "{pid}");
@@ -85,51 +87,58 @@ fn end_with(supervisor: Pid) -> Result<()> {
     if nix::unistd::getppid() == supervisor { Ok(()) } else { Err(Error::Told) }
 }
 
-/// In the child: take the task's place among sessions and groups, and go on to the next start.
-fn go_on(stage: Stage, place: &Place, has_execed: bool) -> Result<ExitCode> {
-    place.enter().map_err(|error| Error::step("make the process's session or group", error))?;
-    if !has_execed {
-        match aside::start(stage.hole, &stage.to_arguments())? {}
+/// In the child: go on to the next start.
+fn go_on(stage: &Stage, process: &Process) -> Result<ExitCode> {
+    if process.steps.first() == Some(&Step::Exec) {
+        return Err(grow::exec_again(&Stage { point: Point::Aside, ..stage.clone() }));
     }
-    let arguments = stage.to_arguments();
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("ckpt-loader").args(arguments.iter().skip(1));
-    let error = command.exec();
-    Err(Error::io("exec the loader again", &error))
+    match aside::start(stage.hole, &stage.to_arguments())? {}
 }
 
-/// Where the task stands among sessions, groups and terminals.
+/// Where the root stands among sessions, groups and terminals.
 struct Place {
+    /// Whether it led its session, and so leaves ours.
     own_session: bool,
+    /// Whether it leads its group.
     own_group: bool,
+    /// Which group of the tree has the terminal, if one of our session's has.
+    foreground: Option<Pid>,
     terminal: Option<OwnedFd>,
 }
 
 impl Place {
-    fn enter(&self) -> nix::Result<()> {
-        if self.own_session {
-            return nix::unistd::setsid().map(drop);
+    fn of(image: &Image, plan: &Plan, options: &Options) -> Place {
+        let tasks = || image.all::<Task>();
+        let root = tasks().next();
+        let leads = |task: &Task| task.session == task.pid && !plan.joins_session;
+        let terminal = (!options.detach).then(foreground_terminal).flatten();
+        // A group without a leader in the tree is ours, unless a helper makes it.
+        let made =
+            |group: u32| plan.skeleton.processes.iter().any(|process| process.pid == group && group != 0);
+        let in_session = |task: &&Task| root.is_some_and(|root| root.session == task.session && !leads(root));
+        let front = tasks().filter(in_session).find(|task| task.in_foreground && made(task.process_group));
+        // Where nobody was in front, the root is now.
+        let front =
+            front.or(root.filter(|root| !tasks().any(|task| task.in_foreground) && made(root.process_group)));
+        let front = front.filter(in_session).map(|task| Pid::from_raw(task.process_group.cast_signed()));
+        Place {
+            own_session: root.is_some_and(leads),
+            own_group: root.is_some_and(|root| root.process_group == root.pid),
+            foreground: front,
+            terminal,
         }
-        if self.own_group { nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)) } else { Ok(()) }
     }
 
-    /// Whether the task has a group of its own in this session.
-    fn has_group_here(&self) -> bool {
-        self.own_group && !self.own_session
-    }
-
-    /// Gives the terminal to the task's group. All signals are blocked, SIGTTOU too.
-    fn give_terminal(&self, pid: Pid) {
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.has_group_here()) {
-            // The child does it as well: whoever comes first, it is done before either goes on.
-            let _ = nix::unistd::setpgid(pid, pid);
-            let _ = tcsetpgrp(terminal, pid);
+    /// Gives the terminal to the tree's group. All signals are blocked, SIGTTOU too.
+    fn give_terminal(&self) {
+        if let (Some(terminal), Some(group)) = (&self.terminal, self.foreground) {
+            let _ = tcsetpgrp(terminal, group);
         }
     }
 
     /// Takes the terminal back.
     fn take_terminal(&self) {
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.has_group_here()) {
+        if let (Some(terminal), Some(_)) = (&self.terminal, self.foreground) {
             let _ = tcsetpgrp(terminal, getpgrp());
         }
     }
@@ -161,7 +170,7 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
                 place.take_terminal();
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
-                place.give_terminal(pid);
+                place.give_terminal();
                 continue_task(pid);
                 continue;
             }

@@ -30,6 +30,13 @@ pub fn map_fixed(
     if got == at { Ok(()) } else { Err(Errno::EEXIST) }
 }
 
+/// A shared mapping of the first `len_bytes` of a file, wherever there is room.
+pub fn map_somewhere(len_bytes: u64, file: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
+    // SAFETY: the kernel chooses a place where nothing is.
+    check(unsafe { libc::syscall(libc::SYS_mmap, 0, len_bytes, protection, flags, file.as_raw_fd(), 0) })
+}
+
 /// munmap(2).
 pub fn unmap(at: u64, len_bytes: u64) -> Result<(), Errno> {
     // SAFETY: nothing of the loader's own lies in the range (module documentation).
@@ -228,8 +235,18 @@ struct CloneArgs {
 ///
 /// The caller must have a single thread.
 pub fn fork(pid: i32, exit_signal: i32) -> Result<i32, Errno> {
+    clone(0, pid, exit_signal)
+}
+
+/// fork(2) of a sibling: a child of the caller's parent, with the caller's exit signal.
+pub fn fork_sibling(pid: i32) -> Result<i32, Errno> {
+    clone(libc::CLONE_PARENT.unsigned_abs().into(), pid, 0)
+}
+
+fn clone(flags: u64, pid: i32, exit_signal: i32) -> Result<i32, Errno> {
     let wanted = [pid];
     let args = CloneArgs {
+        flags,
         exit_signal: exit_signal.unsigned_abs().into(),
         set_tid: if pid == 0 { 0 } else { wanted.as_ptr().expose_provenance() as u64 },
         set_tid_size: u64::from(pid != 0),
@@ -313,6 +330,13 @@ pub fn store(at: u64, value: u32) {
     unsafe { (*word).store(value, std::sync::atomic::Ordering::SeqCst) }
 }
 
+/// Adds to the 32-bit word at `at`.
+pub fn add(at: u64, value: u32) {
+    let word: *const std::sync::atomic::AtomicU32 = std::ptr::with_exposed_provenance(addr(at));
+    // SAFETY: the callers pass an aligned word in the control pages, mapped as long as they live.
+    unsafe { (*word).fetch_add(value, std::sync::atomic::Ordering::SeqCst) };
+}
+
 /// A value of this process's auxiliary vector (getauxval(3)); 0 if it is not there.
 pub fn auxiliary_value(kind: u64) -> u64 {
     // SAFETY: getauxval has no preconditions.
@@ -323,6 +347,18 @@ pub fn auxiliary_value(kind: u64) -> u64 {
 pub fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the number was received from the kernel (AT_EXECFD) or from the previous stage, which gave it up.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A descriptor by its number, not closed with the value.
+pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: the number comes from the shelf, whose descriptors stay open until the process closes all of them and runs
+    // nothing more that looks at the shelf.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// The number of a descriptor, which nobody closes from here on but by its number.
+pub fn give_up(fd: OwnedFd) -> RawFd {
+    std::os::fd::IntoRawFd::into_raw_fd(fd)
 }
 
 /// The extended features that the kernel has switched on (XCR0), and the size of the XSAVE area in bytes with them.
@@ -392,6 +428,26 @@ pub fn wait_signal(set: &nix::sys::signal::SigSet) -> Result<(i32, bool), Errno>
 pub fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes numbers.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// Ends this process by a real-time signal, whose disposition is the default.
+pub fn end_by(signal: i32) {
+    // SAFETY: the set is initialized by sigemptyset; no handler is installed.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::kill(libc::getpid(), signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Takes every signal that waits.
+pub fn drop_waiting_signals() {
+    let set = nix::sys::signal::SigSet::all();
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time live through the call; no information is asked for.
+    while unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const no_time) } > 0 {}
 }
 
 /// Sets the default disposition of a signal.

@@ -8,8 +8,9 @@ use crate::rebuild::file::{self, Found};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
+use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -23,6 +24,8 @@ pub struct Host {
     pub capabilities: u64,
     /// Which of the image's process and thread ids are taken, and by what.
     pub taken: BTreeMap<u32, String>,
+    /// Whether we are in the foreground of our terminal.
+    pub in_foreground: bool,
     /// Ranges that this process has mapped.
     pub own_ranges: Vec<(u64, u64)>,
     /// Extended processor states that are switched on (XCR0).
@@ -39,12 +42,16 @@ impl Host {
         let status = fs::read_to_string("/proc/self/status")
             .map_err(|error| Error::io("read /proc/self/status", &error))?;
         let own = aside::own_mappings()?;
+        // Leaders of groups and sessions too: one that is dead may have to be made.
+        let of_tasks = image.all::<Task>().flat_map(|task| [task.pid, task.process_group, task.session]);
+        let ids: BTreeSet<u32> = image.all::<Thread>().map(|thread| thread.tid).chain(of_tasks).collect();
         let vdso = own.iter().find(|mapping| mapping.name == "[vdso]");
         let vdso =
             vdso.map(|vdso| sys::read_at(vdso.start, usize::try_from(vdso.end - vdso.start).unwrap_or(0)));
         Ok(Host {
             capabilities: effective_capabilities(&status),
-            taken: image.all::<Thread>().filter_map(|thread| Some((thread.tid, who(thread.tid)?))).collect(),
+            taken: ids.into_iter().filter_map(|id| Some((id, who(id)?))).collect(),
+            in_foreground: crate::supervisor::foreground_terminal().is_some(),
             own_ranges: own.iter().map(|mapping| (mapping.start, mapping.end)).collect(),
             extended_features: sys::extended_features().0,
             vdso: vdso.unwrap_or_default(),
@@ -71,11 +78,11 @@ impl Host {
     }
 
     /// Why the old ids cannot be kept, if they cannot.
-    pub fn against_keep(&self, tids: &[u32]) -> Option<String> {
+    pub fn against_keep(&self, ids: &BTreeSet<u32>) -> Option<String> {
         if !self.can_checkpoint_restore() {
             return Some("that needs CAP_CHECKPOINT_RESTORE, which this user lacks".to_owned());
         }
-        let (tid, name) = tids.iter().find_map(|tid| self.taken.get_key_value(tid))?;
+        let (tid, name) = ids.iter().find_map(|id| self.taken.get_key_value(id))?;
         Some(format!("id {tid} is taken by {name}"))
     }
 

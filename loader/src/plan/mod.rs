@@ -11,31 +11,41 @@ pub use host::Host;
 use crate::arena::{Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
+use crate::midwife::Ward;
 use crate::stage::Identity;
+use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
-use binfmt::note::mapping::Memory;
-use binfmt::note::task::Task;
+use binfmt::note::mapping::{Backing, Memory};
+use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
+use nix::unistd::Pid;
+use skeleton::{Member, Role, Skeleton};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+/// Which process of every skeleton is the root of the tree.
+pub const ROOT: usize = 1;
 
 /// What a resume will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Under which process id.
+    /// Under which process ids.
     pub identity: Identity,
     /// Why not a better one, if there is a reason.
     pub identity_reason: Option<String>,
     /// Where the loader stands meanwhile.
     pub hole: Hole,
-    /// Process id in the image.
+    /// Process id of the root in the image.
     pub pid: u32,
-    /// Thread ids in the image, the leader's first.
-    pub tids: Vec<u32>,
+    /// Who makes whom.
+    pub skeleton: Skeleton,
+    /// The tasks that the midwife lets go, parents before their children.
+    pub wards: Vec<Ward>,
     /// Descriptors of the loader's own are kept at or above this number.
     pub first_own_descriptor: u32,
-    /// Whether the process must be stopped when it is back.
-    pub stopped: bool,
+    /// Whether the root stays in the caller's session, although it led one.
+    pub joins_session: bool,
     steps: Vec<String>,
 }
 
@@ -43,48 +53,140 @@ impl Plan {
     /// Decides, or says everything that stands against it.
     pub fn new(image: &Image, host: &Host, options: &Options) -> Result<Plan> {
         let task = root_task(image)?;
-        let tids = thread_ids(image, task);
         let mut refusals = host.refusals(image, options);
-        let (identity, identity_reason) = match identity(host, options, &tids) {
+        // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
+        let joins_session = task.controlling_terminal != 0 && host.in_foreground && !options.detach;
+        let mut skeleton = skeleton_of(image, joins_session, Identity::Keep);
+        let ids = skeleton.as_ref().map_or_else(|_| all_ids(image), |skeleton| ids_of(image, skeleton));
+        let (identity, identity_reason) = match identity(image, host, options, &ids) {
             Ok(chosen) => chosen,
             Err(refusal) => {
                 refusals.push(refusal);
                 (Identity::Keep, None)
             }
         };
+        if let Err(Error::Refused(reasons)) = &mut skeleton {
+            refusals.append(reasons);
+        }
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
-        let memory = memory(image, task)?;
-        let hole = find_hole(image, memory, &host.own_ranges, tids.len())
+        let skeleton = skeleton_of(image, joins_session, identity)?;
+        let control_bytes = shape(image, &skeleton).len_bytes();
+        let hole = find_hole(image, control_bytes, &host.own_ranges)
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
-        let stopped = options.stopped || task.state == binfmt::note::task::RunState::Stopped;
+        let wards = wards(image, host, options, &skeleton)?;
         let first_own_descriptor = first_own_descriptor(image);
-        let steps = steps(image, task, memory, identity, &tids);
-        let plan = Plan {
+        let steps = steps(image, task, identity, &skeleton)?;
+        let pid = task.pid;
+        Ok(Plan {
             identity,
             identity_reason,
             hole,
-            pid: task.pid,
-            tids,
+            pid,
+            skeleton,
+            wards,
             first_own_descriptor,
-            stopped,
+            joins_session,
             steps,
-        };
-        Ok(plan)
+        })
     }
 }
 
 /// The process at the root of the tree.
 pub fn root_task(image: &Image) -> Result<&Task> {
-    let mut tasks = image.all::<Task>();
-    let task = tasks.next().ok_or(Error::Internal("the image has no task"))?;
-    match tasks.next() {
-        None => Ok(task),
-        Some(_) => Err(Error::Refused(vec![Refusal {
-            reason: "the image holds several processes, which this version cannot resume".to_owned(),
-            remedy: "use a newer ckpt".to_owned(),
-        }])),
+    image.all::<Task>().next().ok_or(Error::Internal("the image has no task"))
+}
+
+/// Who makes whom. A pure function of the image and these two decisions, so that every start finds the same.
+pub fn skeleton_of(image: &Image, joins_session: bool, identity: Identity) -> Result<Skeleton> {
+    /// No process has such an id (PID_MAX_LIMIT is 2^22).
+    const ELSEWHERE: u32 = u32::MAX;
+    let mut members: Vec<Member> = image.all::<Task>().map(Member::from).collect();
+    let root = members.first().copied().ok_or(Error::Internal("the image has no task"))?;
+    for member in &mut members {
+        if identity == Identity::Fresh {
+            (member.session, member.group) = (ELSEWHERE, ELSEWHERE);
+        } else if joins_session && member.session == root.pid {
+            member.session = ELSEWHERE;
+        }
+    }
+    skeleton::plan(&members).map_err(|reasons| {
+        let remedy =
+            "no kernel can make such a tree anew: resume it where this is not so, or without that process";
+        let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
+        Error::Refused(reasons.into_iter().map(refusal).collect())
+    })
+}
+
+/// Every process and thread id of the image.
+fn all_ids(image: &Image) -> BTreeSet<u32> {
+    let tasks = image.all::<Task>().map(|task| task.pid);
+    tasks.chain(image.all::<Thread>().map(|thread| thread.tid)).collect()
+}
+
+/// Every id that must be free for it to be kept.
+fn ids_of(image: &Image, skeleton: &Skeleton) -> BTreeSet<u32> {
+    let helpers = skeleton.processes.iter().map(|process| process.pid).filter(|pid| *pid != 0);
+    all_ids(image).into_iter().chain(helpers).collect()
+}
+
+/// The tasks that are let go at the end, parents before their children.
+fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> Result<Vec<Ward>> {
+    let tasks: BTreeMap<u32, &Task> = image.all::<Task>().map(|task| (task.pid, task)).collect();
+    let depth = |task: &Task| {
+        let mut at = task;
+        // An image may be hostile: no more steps than there are tasks.
+        for depth in 0..tasks.len() {
+            match tasks.get(&at.parent) {
+                Some(parent) => at = parent,
+                None => return depth,
+            }
+        }
+        tasks.len()
+    };
+    let mut living: Vec<(usize, usize, &Task)> = Vec::new();
+    for (process, made) in skeleton.processes.iter().enumerate() {
+        let task = tasks.get(&made.pid).copied().filter(|task| task.state != RunState::Zombie);
+        if let (Role::Task, Some(task)) = (made.role, task) {
+            living.push((depth(task), process, task));
+        }
+    }
+    living.sort_by_key(|(depth, process, _)| (*depth, *process));
+    let place_of: BTreeMap<u32, usize> =
+        living.iter().enumerate().map(|(place, (.., task))| (task.pid, place)).collect();
+    let mut wards = Vec::new();
+    for (_, process, task) in &living {
+        let root = *process == ROOT;
+        let tids = thread_ids(image, task).into_iter().map(|tid| Pid::from_raw(tid.cast_signed()));
+        wards.push(Ward {
+            process: *process,
+            pid: Pid::from_raw(task.pid.cast_signed()),
+            tids: tids.collect(),
+            syscall_at: syscall_address(memory(image, task)?, host)?,
+            stopped: root && options.stopped || task.state == RunState::Stopped,
+            parent: place_of.get(&task.parent).copied(),
+            awaits_child_signal: awaits_child_signal(image, task.pid),
+        });
+    }
+    Ok(wards)
+}
+
+/// Whether a SIGCHLD waited for a process when it was saved.
+fn awaits_child_signal(image: &Image, pid: u32) -> bool {
+    use binfmt::note::signal::PendingSignals;
+    let queues = image.all::<PendingSignals>().filter(|queue| queue.pid == pid && queue.tid == 0);
+    let mut signals = queues.flat_map(|queue| &queue.signals);
+    signals.any(|info| info.signal == skeleton::SIGCHLD)
+}
+
+/// Where a `syscall` instruction will stand in a task.
+fn syscall_address(memory: &Memory, host: &Host) -> Result<u64> {
+    let vdso = memory.mappings.iter().find(|mapping| mapping.backing == Backing::Vdso);
+    let offset = host.vdso.windows(2).position(|bytes| bytes == [0x0f, 0x05]);
+    match (vdso, offset) {
+        (Some(vdso), Some(offset)) => Ok(vdso.start + offset as u64),
+        _ => Err(Error::Internal("the program has no vdso through which the loader could leave it")),
     }
 }
 
@@ -104,13 +206,18 @@ fn thread_ids(image: &Image, task: &Task) -> Vec<u32> {
 }
 
 fn identity(
+    image: &Image,
     host: &Host,
     options: &Options,
-    tids: &[u32],
+    ids: &BTreeSet<u32>,
 ) -> std::result::Result<(Identity, Option<String>), Refusal> {
-    let against_keep = host.against_keep(tids);
-    let against_fresh =
-        (tids.len() != 1).then(|| format!("it has {} threads, whose ids must stay", tids.len()));
+    let against_keep = host.against_keep(ids);
+    let (tasks, threads) = (image.all::<Task>().count(), image.all::<Thread>().count());
+    let against_fresh = match (tasks, threads) {
+        (1, 1) => None,
+        (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
+        (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),
+    };
     match (options.pid, against_keep, against_fresh) {
         (None | Some(PidChoice::Keep), None, _) => Ok((Identity::Keep, None)),
         (None, Some(reason), None) => Ok((Identity::Fresh, Some(reason))),
@@ -143,39 +250,31 @@ const PER_THREAD_BYTES: u64 = 48 << 10;
 /// Distance to keep from other mappings: a stack must be able to grow, and has a guard gap of a mebibyte.
 const MARGIN_BYTES: u64 = 16 << 20;
 
-/// A range that neither the image nor the loader uses.
-fn find_hole(image: &Image, memory: &Memory, own: &[(u64, u64)], threads: usize) -> Option<Hole> {
+/// A range that neither any task of the image nor the loader uses.
+fn find_hole(image: &Image, control_bytes: u64, own: &[(u64, u64)]) -> Option<Hole> {
     let metadata = image.segments.first().map_or(image.tail_offset, |(_, offset)| *offset);
+    let threads = image.all::<Thread>().count() as u64;
     let hole = Hole {
         start: 0,
         heap_bytes: ((64 << 20) + metadata * 16).next_multiple_of(HUGE_PAGE_BYTES),
-        arena_bytes: ((4 << 20) + metadata * 2 + threads as u64 * PER_THREAD_BYTES + PARKING_BYTES)
+        control_bytes,
+        arena_bytes: ((4 << 20) + metadata * 2 + threads * PER_THREAD_BYTES + PARKING_BYTES)
             .next_multiple_of(PAGE_BYTES),
     };
-    let mut busy: Vec<(u64, u64)> = memory
-        .mappings
-        .iter()
-        .map(|mapping| (mapping.start, mapping.start.saturating_add(mapping.len_bytes)))
-        .collect();
+    let mut busy = busy_ranges(image);
     busy.extend_from_slice(own);
     free_range(&mut busy, hole.len_bytes()).map(|start| Hole { start, ..hole })
 }
 
-/// A range of `len_bytes` that no mapping of `memory` uses, away from the hole, for something that is moved from there.
-pub fn scratch_range(memory: &Memory, len_bytes: u64) -> Option<u64> {
-    let mut busy: Vec<(u64, u64)> = memory
-        .mappings
-        .iter()
-        .map(|mapping| (mapping.start, mapping.start.saturating_add(mapping.len_bytes)))
-        .collect();
-    // The hole lies at the lowest place that served; a quarter of the space above it is enough for it.
-    busy.push((0, 48 << 40));
-    free_range(&mut busy, len_bytes)
+/// Everything that any task of the image has mapped.
+pub fn busy_ranges(image: &Image) -> Vec<(u64, u64)> {
+    let mappings = image.all::<Memory>().flat_map(|memory| &memory.mappings);
+    mappings.map(|mapping| (mapping.start, mapping.start.saturating_add(mapping.len_bytes))).collect()
 }
 
 /// The lowest start, from 16 TiB up and then from 1 MiB up, of `len_bytes` that keep their distance from all `busy`
 /// ranges, at a multiple of 2 MiB.
-fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
+pub fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
     busy.sort_unstable();
     [16 << 40, 1 << 20].into_iter().find_map(|from: u64| {
         let mut at = from.next_multiple_of(HUGE_PAGE_BYTES);
@@ -191,24 +290,29 @@ fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
     })
 }
 
-fn steps(image: &Image, task: &Task, memory: &Memory, identity: Identity, tids: &[u32]) -> Vec<String> {
+fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
         Identity::Keep => {
-            steps.push(format!("clone3(set_tid=[{}])  # the process", task.pid));
-            if task.has_execed {
-                steps.push("execve(loader)  # it had exec'd since its fork".to_owned());
+            for process in skeleton.processes.iter().skip(ROOT) {
+                let task = image.all::<Task>().find(|task| task.pid == process.pid);
+                let what = task.map_or("a helper".to_owned(), |task| task.name.to_string());
+                steps.push(format!("clone3(set_tid=[{}])  # {what}", process.pid));
+                if task.is_some_and(|task| task.has_execed) {
+                    steps.push("execve(loader)  # it had exec'd since its fork".to_owned());
+                }
             }
         }
-        Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", task.pid)),
+        Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
     }
-    steps.extend(crate::rebuild::mapping::steps(image, memory));
+    for task in image.all::<Task>().filter(|task| task.state != RunState::Zombie) {
+        steps.extend(crate::rebuild::mapping::steps(image, memory(image, task)?));
+        let others = thread_ids(image, task).into_iter().skip(1);
+        steps.extend(others.map(|tid| format!("clone3(CLONE_THREAD, set_tid=[{tid}])  # a thread")));
+    }
     steps.extend(crate::rebuild::descriptor::steps(image));
-    for tid in tids.iter().skip(1) {
-        steps.push(format!("clone3(CLONE_THREAD, set_tid=[{tid}])  # a thread"));
-    }
-    steps.push(format!("rt_sigreturn() x {}  # all threads go", tids.len()));
-    steps
+    steps.push(format!("rt_sigreturn() x {}  # all threads go", image.all::<Thread>().count()));
+    Ok(steps)
 }
 
 impl fmt::Display for Plan {

@@ -1,8 +1,8 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::mapping::Objects;
 use crate::rebuild::{file, memfd, pipe, terminal};
+use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use binfmt::note::file::OpenFile;
@@ -12,7 +12,7 @@ use binfmt::note::terminal::OpenTerminal;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -41,6 +41,11 @@ impl OwnStdio {
     pub fn get(&self, number: u32) -> BorrowedFd<'_> {
         let [first, ..] = &self.0;
         usize::try_from(number).ok().and_then(|index| self.0.get(index)).unwrap_or(first).as_fd()
+    }
+
+    /// All three.
+    pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
     }
 
     /// The first that is a terminal.
@@ -90,7 +95,7 @@ pub fn dup_above(number: RawFd, above: RawFd) -> std::result::Result<OwnedFd, Er
 }
 
 /// Opens every description of the image, each once, all at or above `above`.
-pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) -> Result<Opened> {
+pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> Result<Opened> {
     let mut opened = Opened::new();
     for pipe in image.all::<Pipe>() {
         pipe::rebuild(image, pipe, &mut opened)?;
@@ -100,15 +105,11 @@ pub fn open_all(image: &Image, objects: &Objects, own: &OwnStdio, above: RawFd) 
         let fd = match description.kind {
             DescriptionKind::File => {
                 let open = image.all::<OpenFile>().find(|open| open.description == id);
-                file::reopen(objects, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
+                file::reopen(shelf, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
             }
             DescriptionKind::Memfd => {
                 let open = image.all::<OpenMemfd>().find(|open| open.description == id);
-                memfd::reopen(
-                    open.ok_or(Error::Internal("a memfd's note is missing"))?,
-                    description,
-                    objects,
-                )?
+                memfd::reopen(open.ok_or(Error::Internal("a memfd's note is missing"))?, description, shelf)?
             }
             DescriptionKind::Terminal => {
                 let open = image.all::<OpenTerminal>().find(|open| open.description == id);
@@ -143,11 +144,18 @@ fn first_number(image: &Image, description: u32) -> u32 {
 
 /// Who gets SIGIO from a description, and as which signal. `now` says which id a saved one has. One that has ended, or
 /// a group that is not here, can get nothing and is left out.
-pub fn set_owners(image: &Image, opened: &Opened, now: impl Fn(u32) -> u32) -> Result<()> {
+pub fn set_owners(
+    image: &Image,
+    table: &DescriptorTable,
+    shelf: &Shelf,
+    now: impl Fn(u32) -> u32,
+) -> Result<()> {
     const F_SETSIG: u64 = 10;
     const F_SETOWN_EX: u64 = 15;
-    for description in image.all::<Description>().filter(|description| description.owner != 0) {
-        let Some(fd) = opened.get(&description.id) else { continue };
+    let held: BTreeSet<u32> = table.descriptors.iter().map(|entry| entry.description).collect();
+    let owned = image.all::<Description>().filter(|description| description.owner != 0);
+    for description in owned.filter(|description| held.contains(&description.id)) {
+        let Some(fd) = shelf.description(description.id) else { continue };
         let number: u64 = fd.as_raw_fd().unsigned_abs().into();
         // struct f_owner_ex is two 32-bit words, the type and the id.
         let owner = [description.owner_type, now(description.owner)];
@@ -165,28 +173,22 @@ pub fn set_owners(image: &Image, opened: &Opened, now: impl Fn(u32) -> u32) -> R
     Ok(())
 }
 
-/// Puts descriptions, all of which stand above them, at their numbers. Every other descriptor but those in `keep` is closed.
-pub fn place(image: &Image, mut opened: Opened, own: OwnStdio, keep: &[RawFd]) -> Result<()> {
-    let entries: Vec<_> = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors).collect();
-    let kind =
-        |id: u32| image.all::<Description>().find(|description| description.id == id).map(|found| found.kind);
-    let stays_open = |id: u32| kind(id).is_some_and(|kind| kind != DescriptionKind::Closed);
-    for entry in entries.iter().filter(|entry| stays_open(entry.description)) {
-        let from = match kind(entry.description) {
-            Some(DescriptionKind::Outside) => own.get(entry.number),
-            Some(DescriptionKind::Terminal) if entry.number < 3 => own.get(entry.number),
-            _ => {
-                let fd = opened.get(&entry.description);
-                fd.ok_or(Error::Internal("a description was not opened"))?.as_fd()
-            }
+/// Puts descriptions, which stand on the shelf above them, at the numbers of `table`. Every other descriptor but those in
+/// `keep` is closed, and with them the shelf.
+pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawFd]) -> Result<()> {
+    let kinds: BTreeMap<u32, DescriptionKind> =
+        image.all::<Description>().map(|description| (description.id, description.kind)).collect();
+    let mut stay: Vec<u32> = keep.iter().map(|fd| fd.unsigned_abs()).collect();
+    for entry in &table.descriptors {
+        let from = match kinds.get(&entry.description) {
+            Some(DescriptionKind::Closed) => continue,
+            Some(DescriptionKind::Outside) => shelf.stdio(entry.number),
+            Some(DescriptionKind::Terminal) if entry.number < 3 => shelf.stdio(entry.number),
+            _ => shelf.description(entry.description),
         };
-        put(from, entry.number, entry.close_on_exec)?;
+        put(from.ok_or(Error::Internal("a description was not opened"))?, entry.number, entry.close_on_exec)?;
+        stay.push(entry.number);
     }
-    opened.clear();
-    drop(own);
-    let mut stay: Vec<u32> =
-        entries.iter().filter(|entry| stays_open(entry.description)).map(|e| e.number).collect();
-    stay.extend(keep.iter().map(|fd| fd.unsigned_abs()));
     stay.sort_unstable();
     close_others(&stay)
 }

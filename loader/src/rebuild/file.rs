@@ -1,7 +1,7 @@
 //! Files that have a place in a filesystem: found again, compared, opened.
 
 use crate::error::{Error, Refusal, Result};
-use crate::rebuild::mapping::Objects;
+use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
@@ -142,13 +142,13 @@ const OPEN_FLAGS: i32 = libc::O_ACCMODE
     | libc::O_LARGEFILE;
 
 /// Opens the file of a description and sets its offset.
-pub fn reopen(objects: &Objects, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
+pub fn reopen(shelf: &Shelf, open_file: &OpenFile, description: &Description) -> Result<OwnedFd> {
     let mut flags = description.flags.cast_signed() & OPEN_FLAGS;
     if open_file.file.file_type != FileType::Directory {
         // A part of O_TMPFILE.
         flags &= !libc::O_DIRECTORY;
     }
-    let fd = open_identity(objects, &open_file.file, flags)?;
+    let fd = open_identity(shelf, &open_file.file, flags)?;
     let seekable =
         matches!(open_file.file.file_type, FileType::Regular | FileType::Directory | FileType::BlockDevice);
     if seekable && flags & libc::O_PATH == 0 && description.position != 0 {
@@ -160,14 +160,14 @@ pub fn reopen(objects: &Objects, open_file: &OpenFile, description: &Description
 }
 
 /// Opens a file; one that has no name any more by what [`make_deleted`] made of it.
-pub fn open_identity(objects: &Objects, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
+pub fn open_identity(shelf: &Shelf, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("open {}", identity.path), error);
     let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
     match identity.presence {
         Presence::Linked => open(identity.path.as_path(), flags, Mode::empty()).map_err(failed),
         Presence::LinkedElsewhere => open_elsewhere(identity, flags).map_err(failed),
         Presence::Deleted | Presence::Unnamed => {
-            let made = objects.deleted(identity.device, identity.inode);
+            let made = shelf.deleted(identity.device, identity.inode);
             let made = made.ok_or(Error::Internal("a file without a name was not made"))?;
             open(super::fd_path(made).as_str(), flags - OFlag::O_NOFOLLOW, Mode::empty()).map_err(failed)
         }

@@ -4,11 +4,13 @@ use crate::error::{Error, Result};
 use binfmt::image::Image;
 use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::lock::{FileLock, LockKind};
+use binfmt::note::task::Task;
 
-/// Takes every lock of the image through a descriptor of its description.
-pub fn rebuild(image: &Image) -> Result<()> {
-    for lock in image.all::<FileLock>() {
-        let entries = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors);
+/// Takes every lock of a task through a descriptor of its description.
+pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
+    for lock in image.all::<FileLock>().filter(|lock| lock.pid == task.pid) {
+        let tables = image.all::<DescriptorTable>().filter(|table| table.id == task.descriptor_table);
+        let entries = tables.flat_map(|table| &table.descriptors);
         let number =
             entries.filter(|entry| entry.description == lock.description).map(|entry| entry.number).next();
         let number = number.ok_or(Error::Internal("a lock's descriptor is missing"))?;

@@ -2,6 +2,9 @@
 //!
 //! Four passes over the mappings, because each needs the one before whole: map everything (writable where pages are
 //! going to be stored), fill it, give every mapping its final protection and advice, and move the vdso to its place.
+//! Tasks are forked between the second and the third, so that they share pages, and then change what differs.
+
+mod inherited;
 
 use crate::arena::Hole;
 use crate::aside::Parked;
@@ -9,11 +12,12 @@ use crate::error::{Error, Result};
 use crate::fill;
 use crate::rebuild::{file, fill_object};
 use crate::sys;
+use crate::world::World;
 use binfmt::image::{Image, Owner};
 use binfmt::note::mapping::{Backing, MappedObject, Mapping, Memory, ObjectKind};
+use inherited::Inherited;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -48,55 +52,8 @@ fn step(image: &Image, mapping: &Mapping) -> String {
     format!("mmap({:#x}-{end:#x}, {letters})  # {from}", mapping.start)
 }
 
-/// What mappings and descriptors share: memfds, and files that have lost their name.
-#[derive(Debug, Default)]
-pub struct Objects {
-    /// Memfds by the id of their note.
-    memfds: BTreeMap<u32, OwnedFd>,
-    /// Files without a name by device and inode; see `file::make_deleted`.
-    deleted: BTreeMap<(u64, u64), OwnedFd>,
-}
-
-impl Objects {
-    /// Makes them, with their contents.
-    pub fn make(image: &Image, memory: &Memory) -> Result<Objects> {
-        let mut objects = Objects::default();
-        for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::Memfd) {
-            objects.memfds.insert(object.id, make_memfd(image, memory, object)?);
-        }
-        for identity in file::without_name(image) {
-            if let Entry::Vacant(place) = objects.deleted.entry((identity.device, identity.inode)) {
-                place.insert(file::make_deleted(image, identity)?);
-            }
-        }
-        Ok(objects)
-    }
-
-    /// A memfd by the id of its note.
-    pub fn memfd(&self, id: u32) -> Option<&OwnedFd> {
-        self.memfds.get(&id)
-    }
-
-    /// A file without a name.
-    pub fn deleted(&self, device: u64, inode: u64) -> Option<&OwnedFd> {
-        self.deleted.get(&(device, inode))
-    }
-
-    /// Seals memfds, when nothing of ours writes them any more.
-    pub fn seal(&self, image: &Image) -> Result<()> {
-        for object in image.all::<MappedObject>() {
-            let Some(fd) = self.memfds.get(&object.id) else { continue };
-            let seals = nix::fcntl::SealFlag::from_bits_retain(object.seals.cast_signed());
-            if !seals.is_empty() {
-                nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_ADD_SEALS(seals))
-                    .map_err(|error| Error::step(format!("seal the memfd {}", object.file.path), error))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn make_memfd(image: &Image, memory: &Memory, object: &MappedObject) -> Result<OwnedFd> {
+/// Makes a memfd with its content.
+pub fn make_memfd(image: &Image, object: &MappedObject) -> Result<OwnedFd> {
     let name = object.file.path.to_string();
     let failed = |error| Error::step(format!("make the memfd {name}"), error);
     let label = object.file.path.0.strip_prefix(b"/memfd:").unwrap_or(&object.file.path.0);
@@ -108,7 +65,7 @@ fn make_memfd(image: &Image, memory: &Memory, object: &MappedObject) -> Result<O
     let fd = memfd_create(label.as_c_str(), flags).map_err(failed)?;
     let content = if object.file.content == 0 { object.id } else { object.file.content };
     if object.huge_page_bytes > 0 {
-        fill_huge(image, memory, object, content, &fd)?;
+        fill_huge(image, object, content, &fd)?;
     } else {
         fill_object(image, content, &fd, object.file.size_bytes, &name)?;
     }
@@ -118,13 +75,7 @@ fn make_memfd(image: &Image, memory: &Memory, object: &MappedObject) -> Result<O
 }
 
 /// Huge pages cannot be written with write(2), only through a mapping.
-fn fill_huge(
-    image: &Image,
-    memory: &Memory,
-    object: &MappedObject,
-    content: u32,
-    fd: &OwnedFd,
-) -> Result<()> {
+fn fill_huge(image: &Image, object: &MappedObject, content: u32, fd: &OwnedFd) -> Result<()> {
     let failed = |error| Error::step(format!("fill {}", object.file.path), error);
     let size = object.file.size_bytes;
     let len = i64::try_from(size).map_err(|_| failed(nix::errno::Errno::EFBIG))?;
@@ -132,27 +83,63 @@ fn fill_huge(
     if size == 0 {
         return Ok(());
     }
-    let view = crate::plan::scratch_range(memory, size).ok_or(Error::Internal("no room for a huge memfd"))?;
-    let protection = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
-    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    sys::map_fixed(view, size, protection, flags, Some((fd.as_fd(), 0))).map_err(failed)?;
+    let view = sys::map_somewhere(size, fd.as_fd()).map_err(failed)?;
     fill::fill_owner(image, Owner::Object(content), view)?;
     sys::unmap(view, size).map_err(failed)
 }
 
-/// Makes all memory of the task.
-pub fn rebuild(image: &Image, memory: &Memory, objects: &Objects, hole: Hole, parked: &Parked) -> Result<()> {
-    let stored = stored_ranges(image, memory);
-    for mapping in &memory.mappings {
-        map(image, memory, mapping, objects, &stored)?;
+/// Makes the memory of a task, but for what [`finish`] does. `standing` is the memory that was inherited by fork, raw as
+/// this function left it: what both have in common stays, and its pages stay shared.
+pub fn populate(world: &World<'_>, memory: &Memory, standing: Option<&Memory>) -> Result<()> {
+    let stored = stored_ranges(world.image, memory);
+    let inherited = match standing {
+        Some(old) => Inherited::between(world.image, old, memory),
+        None => {
+            make_views(world, memory)?;
+            Inherited::default()
+        }
+    };
+    if let Some(old) = standing {
+        inherited.drop_rest(old)?;
     }
-    fill::fill(image, memory, crate::plan::scratch_range(memory, fill::staging_bytes()))?;
-    sweep(memory, hole)?;
-    for mapping in &memory.mappings {
-        finish(mapping, &stored)?;
+    for mapping in memory.mappings.iter().filter(|mapping| is_made(mapping)) {
+        let writable = if stored_bytes(mapping, &stored) > 0 { libc::PROT_WRITE.unsigned_abs() } else { 0 };
+        let protection = mapping.protection | writable;
+        for (start, end) in inherited.missing(mapping) {
+            map(world, &part(mapping, start, end), protection)?;
+        }
+        for (start, end) in inherited.kept(mapping) {
+            sys::protect(start, end - start, protection, 0)
+                .map_err(|error| failed("make writable", mapping, error))?;
+        }
     }
-    move_vdso(memory, parked)?;
+    inherited.drop_pages()?;
+    fill::fill(world.image, memory, world.places.staging, |segment| !inherited.has(segment))
+}
+
+/// Gives every mapping its final protection and advice, drops all else but the hole, and moves the vdso to its place.
+pub fn finish(world: &World<'_>, memory: &Memory, inherited: bool) -> Result<()> {
+    let stored = stored_ranges(world.image, memory);
+    sweep(memory, world.hole)?;
+    for mapping in memory.mappings.iter().filter(|mapping| is_made(mapping)) {
+        finish_one(mapping, &stored, inherited)?;
+    }
+    move_vdso(memory, world.parked)?;
     seal(memory)
+}
+
+/// Whether a mapping is made here, and not by the kernel.
+fn is_made(mapping: &Mapping) -> bool {
+    matches!(mapping.backing, Backing::Anonymous | Backing::Object)
+}
+
+/// A part of a mapping.
+fn part(mapping: &Mapping, start: u64, end: u64) -> Mapping {
+    let offset = match mapping.backing {
+        Backing::Object => mapping.offset + (start - mapping.start),
+        _ => mapping.offset,
+    };
+    Mapping { start, len_bytes: end - start, offset, ..mapping.clone() }
 }
 
 /// Seals mappings (mseal(2), 6.10), when nothing of ours changes them any more.
@@ -206,15 +193,7 @@ fn failed(what: &str, mapping: &Mapping, error: nix::errno::Errno) -> Error {
     Error::step(format!("{what} {:x}-{end:x}", mapping.start), error)
 }
 
-fn map(
-    image: &Image,
-    memory: &Memory,
-    mapping: &Mapping,
-    objects: &Objects,
-    stored: &[(u64, u64)],
-) -> Result<()> {
-    let write_first = if stored_bytes(mapping, stored) > 0 { libc::PROT_WRITE.unsigned_abs() } else { 0 };
-    let protection = mapping.protection | write_first;
+fn map(world: &World<'_>, mapping: &Mapping, protection: u32) -> Result<()> {
     let mut flags = if mapping.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
     for (name, flag) in [("gd", libc::MAP_GROWSDOWN), ("nr", libc::MAP_NORESERVE)] {
         flags |= if has_flag(mapping, name) { flag } else { 0 };
@@ -223,29 +202,26 @@ fn map(
         sys::map_fixed(mapping.start, mapping.len_bytes, protection, flags, from)
             .map_err(|error| failed("map", mapping, error))
     };
-    match mapping.backing {
-        Backing::Vvar | Backing::VvarClock | Backing::Vdso | Backing::Kernel => return Ok(()),
-        Backing::Anonymous => place(flags | libc::MAP_ANONYMOUS, None)?,
-        Backing::Object => {
-            let object = object(image, mapping).ok_or(Error::Internal("a mapping refers to no object"))?;
-            let huge = libc::MAP_HUGETLB | huge_page_flag(mapping.page_bytes).cast_signed();
-            match (object.kind, objects.memfd(object.id)) {
-                (_, Some(fd)) => place(flags, Some((fd.as_fd(), mapping.offset)))?,
-                (ObjectKind::File | ObjectKind::Device, None) => {
-                    let access =
-                        if object.writable && mapping.shared { libc::O_RDWR } else { libc::O_RDONLY };
-                    let fd = file::open_identity(objects, &object.file, access)?;
-                    place(flags, Some((fd.as_fd(), mapping.offset)))?;
-                }
-                (ObjectKind::HugePages, None) if !mapping.shared => {
-                    place(flags | libc::MAP_ANONYMOUS | huge, None)?
-                }
-                (ObjectKind::SharedAnonymous | ObjectKind::HugePages, None) => {
-                    shared_anonymous(image, memory, mapping, object, protection)?;
-                }
-                (kind, None) => {
-                    return Err(Error::step(format!("map a {kind:?}"), nix::errno::Errno::ENOSYS));
-                }
+    if mapping.backing == Backing::Anonymous {
+        place(flags | libc::MAP_ANONYMOUS, None)?;
+    } else {
+        let object = object(world.image, mapping).ok_or(Error::Internal("a mapping refers to no object"))?;
+        let huge = libc::MAP_HUGETLB | huge_page_flag(mapping.page_bytes).cast_signed();
+        match (object.kind, world.shelf.memfd(object.id)) {
+            (_, Some(fd)) => place(flags, Some((fd, mapping.offset)))?,
+            (ObjectKind::File | ObjectKind::Device, None) => {
+                let access = if object.writable && mapping.shared { libc::O_RDWR } else { libc::O_RDONLY };
+                let fd = file::open_identity(world.shelf, &object.file, access)?;
+                place(flags, Some((fd.as_fd(), mapping.offset)))?;
+            }
+            (ObjectKind::HugePages, None) if !mapping.shared => {
+                place(flags | libc::MAP_ANONYMOUS | huge, None)?
+            }
+            (ObjectKind::SharedAnonymous | ObjectKind::HugePages, None) => {
+                view(world, mapping, object, protection)?;
+            }
+            (kind, None) => {
+                return Err(Error::step(format!("map a {kind:?}"), nix::errno::Errno::ENOSYS));
             }
         }
     }
@@ -258,49 +234,72 @@ fn map(
     Ok(())
 }
 
-/// Shared memory without a name. One mapping of all of it is made in place. Otherwise the first mapping makes the whole
-/// object somewhere free, every mapping is a second view of a part of it (mremap of length 0), and the last one takes
-/// the first view away.
-fn shared_anonymous(
-    image: &Image,
-    memory: &Memory,
-    mapping: &Mapping,
-    object: &MappedObject,
-    protection: u32,
-) -> Result<()> {
-    let of_object = |other: &&Mapping| other.backing == Backing::Object && other.object == object.id;
-    let all: Vec<&Mapping> = memory.mappings.iter().filter(of_object).collect();
-    let page = mapping.page_bytes.max(binfmt::address::PAGE_BYTES);
-    let size =
-        object.file.size_bytes.max(mapping.offset.saturating_add(mapping.len_bytes)).next_multiple_of(page);
-    let alone = all.len() == 1 && mapping.offset == 0 && mapping.len_bytes == size;
-    let view = match alone {
-        true => mapping.start,
-        false => {
-            crate::plan::scratch_range(memory, size).ok_or(Error::Internal("no room for shared memory"))?
-        }
-    };
-    if all.first().is_some_and(|first| std::ptr::eq(*first, mapping)) {
-        let huge = match object.kind {
-            ObjectKind::HugePages => libc::MAP_HUGETLB | huge_page_flag(mapping.page_bytes).cast_signed(),
-            _ => 0,
-        };
-        let reserve = if has_flag(mapping, "nr") { libc::MAP_NORESERVE } else { 0 };
-        let all_rights = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | reserve | huge;
-        sys::map_fixed(view, size, all_rights, flags, None).map_err(|error| failed("map", mapping, error))?;
-        fill::fill_owner(image, Owner::Object(object.id), view)?;
-    }
-    if !alone {
-        sys::remap(view + mapping.offset, 0, mapping.len_bytes, mapping.start)
-            .map_err(|error| failed("map a second view of", mapping, error))?;
-    }
-    sys::protect(mapping.start, mapping.len_bytes, protection, 0)
-        .map_err(|error| failed("protect", mapping, error))?;
-    if !alone && all.last().is_some_and(|last| std::ptr::eq(*last, mapping)) {
-        sys::unmap(view, size).map_err(|error| failed("unmap the first view of", mapping, error))?;
+/// Makes whole objects of shared memory without a name where [`map`] takes views of them, for this task and for all that
+/// will be forked from it.
+fn make_views(world: &World<'_>, memory: &Memory) -> Result<()> {
+    for object in world.objects_of_family(memory.id) {
+        let Some(at) = world.places.views.get(&object.id).copied() else { continue };
+        make_object(world, object, at)?;
     }
     Ok(())
+}
+
+/// Makes a whole object of shared memory without a name at an address, with its content.
+fn make_object(world: &World<'_>, object: &MappedObject, at: u64) -> Result<()> {
+    let huge = match object.kind {
+        ObjectKind::HugePages => libc::MAP_HUGETLB | huge_page_flag(object.huge_page_bytes).cast_signed(),
+        _ => 0,
+    };
+    let of_object = |mapping: &&Mapping| mapping.backing == Backing::Object && mapping.object == object.id;
+    let mut mappings = world.image.all::<Memory>().flat_map(|memory| &memory.mappings).filter(of_object);
+    let reserve = if mappings.any(|mapping| has_flag(mapping, "nr")) { libc::MAP_NORESERVE } else { 0 };
+    let all_rights = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | reserve | huge;
+    let size = object_bytes(world.image, object);
+    sys::map_fixed(at, size, all_rights, flags, None)
+        .map_err(|error| Error::step(format!("make shared memory of {size} bytes"), error))?;
+    fill::fill_owner(world.image, Owner::Object(object.id), at)
+}
+
+/// How long an object of shared memory is: as far as any mapping of it reaches.
+pub fn object_bytes(image: &Image, object: &MappedObject) -> u64 {
+    let mappings = image.all::<Memory>().flat_map(|memory| &memory.mappings);
+    let of_object =
+        mappings.filter(|mapping| mapping.backing == Backing::Object && mapping.object == object.id);
+    let end = of_object.map(|mapping| mapping.offset.saturating_add(mapping.len_bytes)).max().unwrap_or(0);
+    end.max(object.file.size_bytes).next_multiple_of(object.huge_page_bytes.max(binfmt::address::PAGE_BYTES))
+}
+
+/// Objects of shared memory without a name that need a view of the whole from which mappings are taken (mremap of
+/// length 0), by how long it is. One that has a single mapping of all of it is made in place.
+pub fn viewed(image: &Image) -> Vec<(u32, u64)> {
+    let mut mappings: BTreeMap<u32, Vec<&Mapping>> = BTreeMap::new();
+    for mapping in image.all::<Memory>().flat_map(|memory| &memory.mappings) {
+        if mapping.backing == Backing::Object && mapping.shared {
+            mappings.entry(mapping.object).or_default().push(mapping);
+        }
+    }
+    let unnamed = [ObjectKind::SharedAnonymous, ObjectKind::HugePages];
+    let objects = image.all::<MappedObject>().filter(|object| unnamed.contains(&object.kind));
+    objects
+        .filter_map(|object| {
+            let all = mappings.get(&object.id)?;
+            let size = object_bytes(image, object);
+            let alone = matches!(all.as_slice(), [one] if one.offset == 0 && one.len_bytes == size);
+            (!alone).then_some((object.id, size))
+        })
+        .collect()
+}
+
+/// Maps a part of an object of shared memory without a name.
+fn view(world: &World<'_>, mapping: &Mapping, object: &MappedObject, protection: u32) -> Result<()> {
+    match world.places.views.get(&object.id) {
+        None => make_object(world, object, mapping.start)?,
+        Some(whole) => sys::remap(whole + mapping.offset, 0, mapping.len_bytes, mapping.start)
+            .map_err(|error| failed("map a view of", mapping, error))?,
+    }
+    sys::protect(mapping.start, mapping.len_bytes, protection, 0)
+        .map_err(|error| failed("protect", mapping, error))
 }
 
 /// Helper threads leave their stacks behind: nothing but the task's mappings and the hole may stay.
@@ -334,10 +333,7 @@ const ADVICE: [(&str, i32); 6] = [
 ];
 
 /// Final protection, key, advice, name, guards and locks.
-fn finish(mapping: &Mapping, stored: &[(u64, u64)]) -> Result<()> {
-    if !matches!(mapping.backing, Backing::Anonymous | Backing::Object) {
-        return Ok(());
-    }
+fn finish_one(mapping: &Mapping, stored: &[(u64, u64)], inherited: bool) -> Result<()> {
     let (start, len) = (mapping.start, mapping.len_bytes);
     let step = |what: &'static str| move |error| failed(what, mapping, error);
     for (name, advice) in ADVICE {
@@ -359,7 +355,7 @@ fn finish(mapping: &Mapping, stored: &[(u64, u64)]) -> Result<()> {
         let flags = if on_fault { libc::MLOCK_ONFAULT } else { 0 };
         sys::lock(start, len, flags).map_err(step("lock"))?;
     }
-    if stored > 0 || mapping.protection_key != 0 {
+    if stored > 0 || inherited || mapping.protection_key != 0 {
         sys::protect(start, len, mapping.protection, mapping.protection_key).map_err(step("protect"))?;
     }
     Ok(())

@@ -25,8 +25,8 @@ pub mod thread;
 pub mod timer;
 
 /// The path by which a descriptor of ours can be opened again.
-fn fd_path(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+fn fd_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
 /// Writes the content of object `id` to `target`, whose length becomes `size_bytes`. What the image does not store

@@ -2,8 +2,8 @@
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
-use crate::rebuild::mapping::Objects;
 use crate::rebuild::{file, prctl};
+use crate::shelf::Shelf;
 use crate::sys::MmMap;
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
@@ -51,11 +51,11 @@ fn write_unless_equal(path: &str, value: &str) -> Result<()> {
 }
 
 /// Opens the executable, if the exe link may be set: that takes CAP_CHECKPOINT_RESTORE.
-pub fn open_executable(memory: &Memory, objects: &Objects, permitted: bool) -> Result<Option<OwnedFd>> {
+pub fn open_executable(memory: &Memory, shelf: &Shelf, permitted: bool) -> Result<Option<OwnedFd>> {
     if !permitted {
         return Ok(None);
     }
-    file::open_identity(objects, &memory.executable, libc::O_RDONLY).map(Some)
+    file::open_identity(shelf, &memory.executable, libc::O_RDONLY).map(Some)
 }
 
 /// Appends the calls that must come when Rust allocates no more, and before the task gives up its rights.

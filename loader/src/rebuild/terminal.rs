@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{OwnStdio, dup_above};
+use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::terminal::{OpenTerminal, Settings};
 use nix::fcntl::{OFlag, open};
@@ -26,8 +27,8 @@ pub fn take(note: &OpenTerminal, number: u32, own: &OwnStdio, above: RawFd) -> R
 
 /// Gives the loader's terminal, in whose foreground it must be, the settings of the one that was saved: a program that
 /// had it in raw mode still expects that.
-pub fn apply_settings(image: &Image, own: &OwnStdio) -> Result<()> {
-    let Some(terminal) = own.terminal() else { return Ok(()) };
+pub fn apply_settings(image: &Image, shelf: &Shelf) -> Result<()> {
+    let Some(terminal) = shelf.terminal() else { return Ok(()) };
     let controlling = image.all::<OpenTerminal>().find(|note| note.controlling);
     let Some(note) = controlling else { return Ok(()) };
     let fd = terminal.as_raw_fd().unsigned_abs().into();

@@ -1,0 +1,293 @@
+//! Growing the tree: every process goes through its steps of the skeleton.
+//!
+//! A process that had exec'd since its fork starts here after a real exec, with nothing but the hole. One that had not
+//! is forked by its parent's loader and starts here with the memory that it inherited, whose pages the two share.
+
+use crate::assemble;
+use crate::control::{Control, ProcessWord, Word};
+use crate::error::{Error, Result};
+use crate::plan::skeleton::{Process, Role, Skeleton, Step};
+use crate::rebuild::mapping;
+use crate::stage::{Identity, Point, Stage};
+use crate::sys;
+use crate::world::World;
+use binfmt::image::Image;
+use binfmt::note::mapping::Memory;
+use binfmt::note::task::Task;
+use binfmt::note::thread::Thread;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::{Pid, getpid};
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Goes through the steps of process `start` of the skeleton, and in every forked process through its own.
+pub fn grow(world: &World<'_>, start: usize) -> Result<Infallible> {
+    let mut process = Growing { world, me: start, standing: None, inherited: false };
+    loop {
+        match process.live()? {
+            Some(child) => process = Growing { me: child, ..process },
+            None => return Err(Error::Internal("a process has no last step")),
+        }
+    }
+}
+
+/// A process on its way.
+struct Growing<'a> {
+    world: &'a World<'a>,
+    me: usize,
+    /// The memory that stands: its own, or that which it was forked with.
+    standing: Option<&'a Memory>,
+    /// Whether a part of its memory was inherited.
+    inherited: bool,
+}
+
+impl Growing<'_> {
+    /// Goes through all steps. Returns only in a child, which it is then.
+    fn live(&mut self) -> Result<Option<usize>> {
+        let process = self.world.process(self.me)?;
+        for step in &process.steps {
+            match step {
+                // This start is its result.
+                Step::Exec => {}
+                Step::Memory => self.make_memory()?,
+                Step::Fork(child) => {
+                    if is_child(make(self.world, *child, false)?) {
+                        self.world.become_child(*child)?;
+                        return Ok(Some(*child));
+                    }
+                }
+                Step::ForkSibling(child) => {
+                    if is_child(make(self.world, *child, true)?) {
+                        self.world.become_child(*child)?;
+                        return Ok(Some(*child));
+                    }
+                }
+                Step::BecomeSubreaper => self.be_subreaper(true)?,
+                Step::EndSubreaper => self.be_subreaper(false)?,
+                Step::Setsid => {
+                    nix::unistd::setsid().map_err(|error| self.failed("make the session of", error))?;
+                }
+                Step::LeadGroup => self.join(0)?,
+                Step::JoinGroup(group) => self.join(*group)?,
+                Step::JoinCallersGroup => self.join(self.world.stage.callers_group)?,
+                Step::Barrier(barrier) => self.world.pass(*barrier)?,
+                Step::Reap(helper) => reap(self.world.control, *helper)?,
+                Step::Exit => sys::exit_now(0),
+                Step::Die => self.die()?,
+                Step::Await(zombie) => await_death(self.world.control, *zombie)?,
+                Step::Finish => {
+                    let task = self.world.task(self.me)?;
+                    match assemble::finish(self.world, self.me, task, self.inherited)? {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn failed(&self, what: &str, error: Errno) -> Error {
+        let pid = self.world.process(self.me).map_or(0, |process| process.pid);
+        Error::step(format!("{what} process {pid}"), error)
+    }
+
+    fn make_memory(&mut self) -> Result<()> {
+        let memory = self.world.memory(self.world.task(self.me)?)?;
+        self.inherited = self.standing.is_some();
+        mapping::populate(self.world, memory, self.standing)?;
+        self.standing = Some(memory);
+        Ok(())
+    }
+
+    fn join(&self, group: u32) -> Result<()> {
+        let group = Pid::from_raw(group.cast_signed());
+        nix::unistd::setpgid(Pid::from_raw(0), group)
+            .map_err(|error| self.failed("set the process group of", error))
+    }
+
+    fn be_subreaper(&self, is: bool) -> Result<()> {
+        nix::sys::prctl::set_child_subreaper(is).map_err(|error| self.failed("make a subreaper of", error))
+    }
+
+    /// Ends as a zombie did.
+    fn die(&self) -> Result<()> {
+        const CORE_DUMPED: u32 = 0x80;
+        let task = self.world.task(self.me)?;
+        let name = std::ffi::CString::new(task.name.0.clone()).unwrap_or_default();
+        // It is only what `ps` shows.
+        let _ = nix::sys::prctl::set_name(&name);
+        let signal = i32::try_from(task.wait_status & 0x7f & !CORE_DUMPED).unwrap_or(0);
+        match Signal::try_from(signal) {
+            Ok(signal) => {
+                let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+                if signal != Signal::SIGKILL {
+                    sys::default_disposition(signal);
+                }
+                sys::send(getpid().as_raw(), signal as i32);
+                let mut set = SigSet::empty();
+                set.add(signal);
+                let _ = set.thread_unblock();
+                Err(Error::Internal("a signal that ended a process does not end it again"))
+            }
+            Err(_) if signal == 0 => sys::exit_now((task.wait_status >> 8 & 0xff).cast_signed()),
+            // A real-time signal.
+            Err(_) => {
+                sys::end_by(signal);
+                Err(Error::Internal("a signal that ended a process does not end it again"))
+            }
+        }
+    }
+}
+
+fn is_child(made: i32) -> bool {
+    made == 0
+}
+
+/// Makes a process of the skeleton, with its process id and exit signal. Returns 0 in the child.
+pub fn make(world: &World<'_>, child: usize, sibling: bool) -> Result<i32> {
+    let process = world.process(child)?;
+    let made = make_process(process, sibling, world.stage.identity, world.image);
+    if let Ok(made) = made
+        && made != 0
+    {
+        world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
+    }
+    made
+}
+
+/// clone3 with what the skeleton says of a process. A helper that takes a process id of the image's is made again.
+pub fn make_process(process: &Process, sibling: bool, identity: Identity, image: &Image) -> Result<i32> {
+    let failed = |error| Error::step(format!("make process {} (clone3 with set_tid)", process.pid), error);
+    let wanted = if identity == Identity::Fresh { 0 } else { process.pid.cast_signed() };
+    loop {
+        let made = match sibling {
+            true => sys::fork_sibling(wanted),
+            false => sys::fork(wanted, process.exit_signal.cast_signed()),
+        };
+        let made = made.map_err(failed)?;
+        let taken = |id: u32| {
+            image.all::<Thread>().any(|thread| thread.tid == id)
+                || image.all::<Task>().any(|task| task.pid == id)
+        };
+        if process.pid != 0 || identity == Identity::Fresh {
+            return Ok(made);
+        }
+        if made == 0 {
+            if !taken(getpid().as_raw().unsigned_abs()) {
+                return Ok(0);
+            }
+            sys::exit_now(0);
+        }
+        if !taken(made.unsigned_abs()) {
+            return Ok(made);
+        }
+        if !sibling {
+            waitpid(Pid::from_raw(made), Some(WaitPidFlag::__WALL)).map_err(failed)?;
+        }
+    }
+}
+
+impl World<'_> {
+    /// In a new child: it must not outlive who made it, until the midwife holds it; and one that had exec'd does so.
+    fn become_child(&self, child: usize) -> Result<()> {
+        let process = self.process(child)?;
+        let maker_stays = self.maker(child).is_none_or(|maker| maker.role != Role::Helper);
+        if maker_stays || self.is_sibling(child) {
+            let failed = |error| Error::step("tie a process to its parent", error);
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+        }
+        if process.steps.first() == Some(&Step::Exec) {
+            let Err(error) = self.exec(child);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn maker(&self, child: usize) -> Option<&Process> {
+        let makes =
+            |step: &Step| matches!(step, Step::Fork(made) | Step::ForkSibling(made) if *made == child);
+        self.skeleton.processes.iter().find(|process| process.steps.iter().any(makes))
+    }
+
+    fn is_sibling(&self, child: usize) -> bool {
+        self.skeleton.processes.iter().any(|process| process.steps.contains(&Step::ForkSibling(child)))
+    }
+
+    /// Execs the loader again, which goes on as process `child`.
+    fn exec(&self, child: usize) -> Result<Infallible> {
+        Err(exec_again(&Stage { point: Point::Aside, process: child, ..self.stage.clone() }))
+    }
+
+    /// Waits until all have come to a barrier.
+    fn pass(&self, barrier: u32) -> Result<()> {
+        pass(self.control, self.skeleton, barrier, || self.check_others())
+    }
+
+    /// Fails if the resume has failed elsewhere.
+    pub fn check_others(&self) -> Result<()> {
+        if self.control.get(Word::Failed) != 0 {
+            return Err(Error::Told);
+        }
+        let midwife = self.control.get(Word::Midwife).cast_signed();
+        if midwife != 0 && sys::has_ended(midwife) {
+            return Err(Error::step("go on: the helper that finishes the resume has ended", Errno::ESRCH));
+        }
+        Ok(())
+    }
+}
+
+/// A step of the founder's, which makes processes by itself.
+pub fn founder_step(
+    step: &Step,
+    control: Control,
+    skeleton: &Skeleton,
+    check: impl Fn() -> Result<()>,
+) -> Result<()> {
+    match step {
+        Step::Reap(helper) => reap(control, *helper),
+        Step::Barrier(barrier) => pass(control, skeleton, *barrier, check),
+        _ => Err(Error::Internal("the skeleton has a step that the founder cannot do")),
+    }
+}
+
+/// Waits until all have come to a barrier.
+fn pass(control: Control, skeleton: &Skeleton, barrier: u32, check: impl Fn() -> Result<()>) -> Result<()> {
+    control.arrive(barrier);
+    let comes = |process: &&Process| process.steps.contains(&Step::Barrier(barrier));
+    let expected = u32::try_from(skeleton.processes.iter().filter(comes).count()).unwrap_or(u32::MAX);
+    loop {
+        let arrived = control.arrived(barrier);
+        if arrived >= expected {
+            return Ok(());
+        }
+        check()?;
+        control.wait_arrival(barrier, arrived);
+    }
+}
+
+/// Waits for the death of a zombie, and leaves it.
+fn await_death(control: Control, zombie: usize) -> Result<()> {
+    let pid = control.of(zombie, ProcessWord::Pid).cast_signed();
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    waitid(Id::Pid(Pid::from_raw(pid)), flags)
+        .map(drop)
+        .map_err(|error| Error::step(format!("wait for the zombie {pid}"), error))
+}
+
+/// Takes the end of a helper, and the signal that told of it.
+fn reap(control: Control, helper: usize) -> Result<()> {
+    let pid = control.of(helper, ProcessWord::Pid).cast_signed();
+    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL))
+        .map(drop)
+        .map_err(|error| Error::step(format!("wait for the helper {pid}"), error))
+}
+
+/// Execs the loader with what it needs to go on.
+pub fn exec_again(stage: &Stage) -> Error {
+    let arguments = stage.to_arguments();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("ckpt-loader").args(arguments.iter().skip(1));
+    let error = command.exec();
+    Error::io("exec the loader again", &error)
+}

@@ -1,0 +1,128 @@
+//! What every process that is being built knows: the image, the skeleton of the tree, and where things stand.
+
+use crate::arena::{Hole, STACK_BYTES};
+use crate::aside::Parked;
+use crate::control::{Control, Shape};
+use crate::error::{Error, Result};
+use crate::fill;
+use crate::index::Threads;
+use crate::plan::skeleton::{Process, Skeleton};
+use crate::plan::{self, free_range};
+use crate::rebuild::mapping;
+use crate::shelf::{self, Shelf};
+use crate::stage::Stage;
+use binfmt::image::Image;
+use binfmt::note::mapping::{Backing, MappedObject, Memory};
+use binfmt::note::task::Task;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What every process knows.
+#[derive(Debug)]
+pub struct World<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// What it says of each thread.
+    pub index: &'a Threads<'a>,
+    /// Who makes whom.
+    pub skeleton: &'a Skeleton,
+    /// Where the loader stands, in every process.
+    pub hole: Hole,
+    /// Free ranges for what is needed while memory is made.
+    pub places: Places,
+    /// What was opened beforehand.
+    pub shelf: &'a Shelf,
+    /// The pages that all share.
+    pub control: Control,
+    /// The vdso, out of the way.
+    pub parked: &'a Parked,
+    /// What this start was told.
+    pub stage: &'a Stage,
+}
+
+impl<'a> World<'a> {
+    /// A process of the skeleton.
+    pub fn process(&self, index: usize) -> Result<&'a Process> {
+        self.skeleton.processes.get(index).ok_or(Error::Internal("the skeleton lacks a process"))
+    }
+
+    /// The task that a process becomes.
+    pub fn task(&self, process: usize) -> Result<&'a Task> {
+        let pid = self.process(process)?.pid;
+        let task = self.image.all::<Task>().find(|task| task.pid == pid);
+        task.ok_or(Error::Internal("a process of the skeleton is no task of the image"))
+    }
+
+    /// A task's address space.
+    pub fn memory(&self, task: &Task) -> Result<&'a Memory> {
+        plan::memory(self.image, task)
+    }
+
+    /// The objects of shared memory that are mapped in `memory`, or in one that is forked from it without an exec.
+    pub fn objects_of_family(&self, memory: u32) -> Vec<&'a MappedObject> {
+        let memories = family(self.image, memory);
+        let members = self.image.all::<Memory>().filter(|member| memories.contains(&member.id));
+        let mappings = members.flat_map(|member| &member.mappings);
+        let mapped: BTreeSet<u32> = mappings
+            .filter(|mapping| mapping.backing == Backing::Object && mapping.shared)
+            .map(|mapping| mapping.object)
+            .collect();
+        self.image.all::<MappedObject>().filter(|object| mapped.contains(&object.id)).collect()
+    }
+}
+
+/// The ids of the memories of all tasks that descend from one with `memory` without an exec on the way.
+fn family(image: &Image, memory: u32) -> BTreeSet<u32> {
+    let tasks: BTreeMap<u32, &Task> = image.all::<Task>().map(|task| (task.pid, task)).collect();
+    let descends = |task: &Task| {
+        let mut at = task;
+        // An image may be hostile: no more steps than there are tasks.
+        for _ in 0..=tasks.len() {
+            if at.memory == memory {
+                return true;
+            }
+            match tasks.get(&at.parent) {
+                Some(parent) if !at.has_execed => at = parent,
+                _ => return false,
+            }
+        }
+        false
+    };
+    image.all::<Task>().filter(|task| descends(task)).map(|task| task.memory).collect()
+}
+
+/// Free ranges, the same in every process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where huge pages are read to before they are moved.
+    pub staging: Option<u64>,
+    /// Where whole objects of shared memory stand, by their id; see `mapping::viewed`.
+    pub views: BTreeMap<u32, u64>,
+}
+
+impl Places {
+    /// Finds room beside all mappings of all tasks and the hole.
+    pub fn find(image: &Image, hole: Hole) -> Result<Places> {
+        let mut busy = plan::busy_ranges(image);
+        busy.push((hole.start, hole.end() + STACK_BYTES));
+        let mut take = |len_bytes: u64| {
+            let at = free_range(&mut busy, len_bytes)?;
+            busy.push((at, at + len_bytes));
+            Some(at)
+        };
+        let mut places = Places { staging: take(fill::staging_bytes()), views: BTreeMap::new() };
+        for (object, len_bytes) in mapping::viewed(image) {
+            let at = take(len_bytes).ok_or(Error::Internal("there is no room for shared memory"))?;
+            places.views.insert(object, at);
+        }
+        Ok(places)
+    }
+}
+
+/// How large the control pages must be.
+pub fn shape(image: &Image, skeleton: &Skeleton) -> Shape {
+    Shape {
+        barriers: usize::try_from(skeleton.barriers).unwrap_or(0),
+        processes: skeleton.processes.len(),
+        shelf: shelf::items(image).len(),
+    }
+}
