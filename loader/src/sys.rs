@@ -34,7 +34,9 @@ pub fn map_fixed(
 pub fn map_somewhere(len_bytes: u64, file: BorrowedFd<'_>) -> Result<u64, Errno> {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
     // SAFETY: the kernel chooses a place where nothing is.
-    check(unsafe { libc::syscall(libc::SYS_mmap, 0, len_bytes, protection, flags, file.as_raw_fd(), 0) })
+    check(unsafe {
+        libc::syscall(libc::SYS_mmap, 0u64, len_bytes, protection, flags, file.as_raw_fd(), 0u64)
+    })
 }
 
 /// munmap(2).
