@@ -19,7 +19,6 @@ use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::task::Task;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
@@ -27,9 +26,7 @@ use std::os::unix::fs::FileExt;
 /// process ends, and with it everything that was made.
 pub fn assemble(stage: &Stage) {
     let Err(error) = build(stage);
-    if !matches!(error, Error::Told) {
-        tell(stage.report, &format!("ckpt: {error}\n"));
-    }
+    tell(stage.report, &error);
 }
 
 fn build(stage: &Stage) -> Result<Infallible> {
@@ -38,9 +35,11 @@ fn build(stage: &Stage) -> Result<Infallible> {
     let skeleton = plan::skeleton_of(&image, stage.joins_session, stage.identity)?;
     let parked = aside::clear_outside(stage.hole)?;
     let control = Control::map(stage.hole, shape(&image, &skeleton), sys::borrow(stage.control))?;
-    let grown = go_on(stage, &image, &skeleton, &parked, control);
+    let Err(error) = go_on(stage, &image, &skeleton, &parked, control);
+    // Before the others hear of it and end us.
+    tell(stage.report, &error);
     control.set(Word::Failed, 1);
-    grown
+    Err(Error::Told)
 }
 
 fn go_on(
@@ -165,7 +164,9 @@ fn give_new_tid(image: &Image, task: &Task, identity: Identity) -> Result<()> {
 }
 
 /// Tells an error where the user sees it.
-fn tell(report: RawFd, text: &str) {
-    // There is nobody left to tell if this fails.
-    let _ = File::from(sys::adopt(report)).write_all(text.as_bytes());
+fn tell(report: RawFd, error: &Error) {
+    if !matches!(error, Error::Told) {
+        // There is nobody left to tell if this fails.
+        let _ = nix::unistd::write(sys::borrow(report), format!("ckpt: {error}\n").as_bytes());
+    }
 }
