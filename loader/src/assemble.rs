@@ -73,7 +73,9 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -
     mapping::finish(world, memory, inherited)?;
     let mut arena = Arena::map(stage.hole)?;
     let own_credentials = credential::own()?;
-    let executable = task::open_executable(memory, world.shelf, can_set_executable(&own_credentials))?;
+    let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };
+    let executable =
+        task::open_executable(memory, world.shelf, can_set_executable(&own_credentials.credential))?;
     let executable = rebuild_descriptors(world, process, root, executable)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
@@ -147,7 +149,7 @@ fn give_new_tid(image: &Image, task: &Task, identity: Identity) -> Result<()> {
     let Some(leader) = threads.find(|thread| thread.tid == task.pid) else {
         return Err(Error::Internal("the image has no leading thread"));
     };
-    if identity == Identity::Keep || leader.clear_tid_address == 0 {
+    if identity != Identity::Fresh || leader.clear_tid_address == 0 {
         return Ok(());
     }
     let memory = File::options().read(true).write(true).open("/proc/self/mem");

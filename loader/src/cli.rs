@@ -18,7 +18,7 @@ pub struct Options {
     /// Return as soon as the program runs, and print its process id
     #[arg(long)]
     pub detach: bool,
-    /// Under which process id it comes back [default: keep if possible, else fresh]
+    /// Under which process ids it comes back [default: keep if possible, else fresh if that will do, else namespace]
     #[arg(long, value_name = "HOW")]
     pub pid: Option<PidChoice>,
     /// Leave it stopped, as by SIGSTOP
@@ -32,13 +32,15 @@ pub struct Options {
     pub allow: Vec<Allow>,
 }
 
-/// Under which process id a program comes back.
+/// Under which process ids a program comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PidChoice {
     /// Its original one; needs CAP_CHECKPOINT_RESTORE, and every id must be free
     Keep,
-    /// A new one: this process becomes the program, which must have a single thread
+    /// A new one: this process becomes the program, which must be one process with a single thread
     Fresh,
+    /// Its original ones, in a pid namespace of its own with its own /proc; an ordinary user gets a user namespace as well
+    Namespace,
 }
 
 /// What a resume may go on in spite of.

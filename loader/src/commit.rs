@@ -10,10 +10,10 @@ use crate::assemble::current_tid;
 use crate::control::{Control, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::index::Threads;
+use crate::rebuild::credential::Own;
 use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
 use crate::sys;
 use crate::world::World;
-use binfmt::note::credential::Credential;
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
@@ -45,7 +45,7 @@ struct Waiting {
 }
 
 /// Starts every thread but the leader. Each waits until the midwife holds it.
-pub fn start_threads(world: &World<'_>, task: &Task, own: &Credential, arena: &mut Arena) -> Result<Started> {
+pub fn start_threads(world: &World<'_>, task: &Task, own: &Own, arena: &mut Arena) -> Result<Started> {
     let (image, index, control) = (world.image, world.index, world.control);
     let stub = Stub::get();
     let run = arena.put_code(stub.bytes)? + stub.run_offset;
@@ -112,7 +112,7 @@ pub struct Last<'a> {
     /// Its address space.
     pub memory: &'a Memory,
     /// Who the loader is.
-    pub own: &'a Credential,
+    pub own: &'a Own,
     /// The executable, if the exe link may be set.
     pub executable: Option<OwnedFd>,
     /// The other threads.

@@ -33,6 +33,8 @@ pub enum Word {
     Failed,
     /// Process id of the midwife.
     Midwife,
+    /// Not zero once the tree has been let go.
+    Delivered,
 }
 
 /// Words of one process.
@@ -124,6 +126,7 @@ impl Control {
                 Word::Gate => 4,
                 Word::Failed => 8,
                 Word::Midwife => 12,
+                Word::Delivered => 40,
             }
     }
 

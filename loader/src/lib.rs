@@ -5,11 +5,14 @@
 //! * [`cli`] understands the call, `binfmt::image` opens and checks the image;
 //! * [`plan`] decides everything that can be decided beforehand: under which process id, where to stand, and what
 //!   stands against it, all at once;
+//! * [`shelf`] opens everything that tasks share;
 //! * [`supervisor`] makes the process where the old id is kept, and stays as the job that the shell sees;
 //! * [`aside`] starts the loader a second time in a hole of the address space;
+//! * [`grow`] takes every process through its steps of the tree's skeleton ([`plan::skeleton`]): forks, execs, sessions;
 //! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
 //! * [`commit`] turns threads into programs and leaves Rust for good;
-//! * [`midwife`], outside of the task, lets all threads go at once when the last trace of the loader is gone.
+//! * [`namespace`] makes a world for those whose process ids cannot be had;
+//! * [`midwife`], outside of the tree, lets all threads go at once when the last trace of the loader is gone.
 
 pub mod arena;
 pub mod aside;
@@ -23,6 +26,7 @@ pub mod frame;
 pub mod grow;
 pub mod index;
 pub mod midwife;
+pub mod namespace;
 pub mod plan;
 pub mod rebuild;
 pub mod shelf;
@@ -69,7 +73,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
         return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
     }
-    let host = Host::look(&image)?;
+    let host = Host::look(&image, &call.options)?;
     let plan = Plan::new(&image, &host, &call.options)?;
     if call.options.plan {
         // A closed pipe is the reader's wish.
@@ -77,7 +81,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match plan.identity {
-        Identity::Keep => supervisor::resume(&image, &host, &plan, &call.options),
+        Identity::Keep | Identity::Namespace => supervisor::resume(image, &host, &plan, &call.options),
         Identity::Fresh => {
             let stage = midwife::spawn_helper(&image, &host, &plan, &call.options)?;
             match aside::start(stage.hole, &stage.to_arguments())? {}

@@ -14,7 +14,7 @@ use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::dup_above;
 use crate::shelf::Shelf;
-use crate::stage::{Point, Stage};
+use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use crate::world::shape;
 use binfmt::image::Image;
@@ -27,7 +27,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// What a midwife knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Midwife {
     /// The pages by which it speaks with the tasks.
     pub control: Control,
@@ -93,6 +93,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         identity: plan.identity,
         foreground: !options.detach && crate::supervisor::foreground_terminal().is_some(),
         joins_session: plan.joins_session,
+        user_namespace: plan.identity == Identity::Namespace && plan.inner_ids.is_some(),
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
     };

@@ -21,6 +21,8 @@ pub enum Identity {
     Keep,
     /// That of the exec'd process.
     Fresh,
+    /// Its original one, in a pid namespace of its own.
+    Namespace,
 }
 
 /// What is handed over. Descriptors stay open over exec; the numbers are all that is known of them.
@@ -42,6 +44,8 @@ pub struct Stage {
     pub foreground: bool,
     /// Whether the root stays in the caller's session, although it led one.
     pub joins_session: bool,
+    /// Whether it is in a user namespace, where supplementary groups cannot be set.
+    pub user_namespace: bool,
     /// The process group of the founder.
     pub callers_group: u32,
     /// Which process of the skeleton this is.
@@ -58,6 +62,7 @@ impl Stage {
         let identity = match self.identity {
             Identity::Keep => "keep",
             Identity::Fresh => "fresh",
+            Identity::Namespace => "namespace",
         };
         let numbers = [
             self.image.into(),
@@ -69,6 +74,7 @@ impl Stage {
             self.hole.arena_bytes.cast_signed(),
             i64::from(self.foreground),
             i64::from(self.joins_session),
+            i64::from(self.user_namespace),
             self.callers_group.into(),
             i64::try_from(self.process).unwrap_or(0),
         ];
@@ -84,7 +90,7 @@ impl Stage {
         }
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
         let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
-        let [image, control, report, start, heap, pages, arena, foreground, joins, group, process] =
+        let [image, control, report, start, heap, pages, arena, foreground, joins, user, group, process] =
             numbers[..]
         else {
             return Err(broken());
@@ -92,7 +98,11 @@ impl Stage {
         let fd = |number: i64| RawFd::try_from(number).map_err(|_| broken());
         Ok(Some(Stage {
             point: if point == "aside" { Point::Aside } else { Point::Assemble },
-            identity: if identity == "keep" { Identity::Keep } else { Identity::Fresh },
+            identity: match identity.as_str() {
+                "keep" => Identity::Keep,
+                "fresh" => Identity::Fresh,
+                _ => Identity::Namespace,
+            },
             image: fd(image)?,
             control: fd(control)?,
             report: fd(report)?,
@@ -104,6 +114,7 @@ impl Stage {
             },
             foreground: foreground != 0,
             joins_session: joins != 0,
+            user_namespace: user != 0,
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
         }))

@@ -11,9 +11,10 @@ use crate::control::{ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::grow;
 use crate::midwife::{self, Midwife};
+use crate::namespace;
 use crate::plan::skeleton::{Process, Step};
 use crate::plan::{Host, Plan};
-use crate::stage::{Point, Stage};
+use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::task::Task;
@@ -26,14 +27,21 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 /// Makes the tree and, unless it shall be detached, watches its root to its end.
-pub fn resume(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
-    let trace_options = midwife::trace_options(image, host);
-    let (stage, shelf) = midwife::make_stage(image, plan, options)?;
-    let control = midwife::first_control(image, plan, &stage, &shelf)?;
-    control.set(Word::Midwife, std::process::id());
+pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
+    let trace_options = midwife::trace_options(&image, host);
+    let (stage, shelf) = midwife::make_stage(&image, plan, options)?;
+    let control = midwife::first_control(&image, plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
-    let place = Place::of(image, plan, options);
+    let place = Place::of(&image, plan, options);
+    let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
+    let init = if plan.identity == Identity::Namespace {
+        namespace::enter(plan.inner_ids)?;
+        Some(namespace::spawn_init(midwife.clone(), || place.give_terminal())?)
+    } else {
+        control.set(Word::Midwife, std::process::id());
+        None
+    };
     let mut root = None;
     let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
     for step in &founder.steps {
@@ -41,9 +49,9 @@ pub fn resume(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Res
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
-                let made = grow::make_process(process, false, plan.identity, image)?;
+                let made = grow::make_process(process, false, plan.identity, &image)?;
                 if made == 0 {
-                    end_with(supervisor)?;
+                    end_with(supervisor, plan.identity)?;
                     control.unmap()?;
                     return go_on(&Stage { process: *child, ..stage }, process);
                 }
@@ -59,15 +67,20 @@ pub fn resume(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Res
     }
     let pid = root.ok_or(Error::Internal("the skeleton has no root"))?;
     shelf.close();
-    let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
-    let delivered = midwife.deliver(|| place.give_terminal());
+    let delivered = match init {
+        Some(init) => namespace::await_delivery(control, init, pid),
+        None => midwife.deliver(|| place.give_terminal()),
+    };
     if let Err(error) = delivered {
         // Reaped, so that nothing is left.
-        midwife.take_ends();
+        if init.is_none() {
+            midwife.take_ends();
+        }
         let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
         place.take_terminal();
         return Err(error);
     }
+    drop(image);
     for own in [stage.image, stage.control, stage.report] {
         drop(sys::adopt(own));
     }
@@ -80,11 +93,16 @@ pub fn resume(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Res
 }
 
 /// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
-fn end_with(supervisor: Pid) -> Result<()> {
+fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
     let failed = |error| Error::step("tie the process to its supervisor", error);
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
-    // The supervisor may have ended before the kernel knew that this matters.
-    if nix::unistd::getppid() == supervisor { Ok(()) } else { Err(Error::Told) }
+    // The supervisor may have ended before the kernel knew that this matters. From another namespace it cannot be seen, but
+    // there init ends with it, and everybody with init.
+    if identity == Identity::Namespace || nix::unistd::getppid() == supervisor {
+        Ok(())
+    } else {
+        Err(Error::Told)
+    }
 }
 
 /// In the child: go on to the next start.
@@ -153,7 +171,7 @@ pub fn foreground_terminal() -> Option<OwnedFd> {
 
 /// Watches the task to its end: signals go on to it, stops and continuations both ways, and its end is ours.
 fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
-    release_descriptors();
+    release_stdio();
     let all = SigSet::all();
     loop {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
@@ -192,8 +210,8 @@ fn continue_task(pid: Pid) {
     let _ = kill(pid, Signal::SIGCONT);
 }
 
-/// The watcher holds nothing that somebody might wait to be closed.
-fn release_descriptors() {
+/// Who only waits holds nothing that somebody might wait to be closed.
+pub fn release_stdio() {
     if let Ok(null) = nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())
     {
         let _ = nix::unistd::dup2_stdin(&null);

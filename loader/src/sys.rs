@@ -393,13 +393,22 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Whether a process that may be nobody's child of ours has ended.
 pub fn has_ended(pid: i32) -> bool {
+    match open_process(pid) {
+        Ok(process) => has_ended_fd(std::os::fd::AsFd::as_fd(&process)),
+        Err(error) => error == Errno::ESRCH,
+    }
+}
+
+/// A descriptor of a process (pidfd_open(2)).
+pub fn open_process(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: pidfd_open takes numbers.
-    let fd = match check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
-        Ok(fd) => fd,
-        Err(error) => return error == Errno::ESRCH,
-    };
-    let fd = adopt(RawFd::try_from(fd).unwrap_or(-1));
-    let mut ready = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&fd), nix::poll::PollFlags::POLLIN)];
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    Ok(adopt(RawFd::try_from(fd).unwrap_or(-1)))
+}
+
+/// Whether the process of a descriptor has ended.
+pub fn has_ended_fd(process: BorrowedFd<'_>) -> bool {
+    let mut ready = [nix::poll::PollFd::new(process, nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 

@@ -1,9 +1,10 @@
 //! The host's facts that a plan rests on, looked up once.
 
 use crate::aside;
-use crate::cli::{Allow, Options};
+use crate::cli::{Allow, Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::frame;
+use crate::namespace;
 use crate::rebuild::file::{self, Found};
 use crate::sys;
 use binfmt::image::Image;
@@ -24,6 +25,8 @@ pub struct Host {
     pub capabilities: u64,
     /// Which of the image's process and thread ids are taken, and by what.
     pub taken: BTreeMap<u32, String>,
+    /// Why the tree cannot have namespaces of its own, as far as it was looked at.
+    pub against_namespace: Option<String>,
     /// Whether we are in the foreground of our terminal.
     pub in_foreground: bool,
     /// Ranges that this process has mapped.
@@ -38,7 +41,7 @@ pub struct Host {
 
 impl Host {
     /// Looks everything up that `image` makes interesting.
-    pub fn look(image: &Image) -> Result<Host> {
+    pub fn look(image: &Image, options: &Options) -> Result<Host> {
         let status = fs::read_to_string("/proc/self/status")
             .map_err(|error| Error::io("read /proc/self/status", &error))?;
         let own = aside::own_mappings()?;
@@ -48,9 +51,10 @@ impl Host {
         let vdso = own.iter().find(|mapping| mapping.name == "[vdso]");
         let vdso =
             vdso.map(|vdso| sys::read_at(vdso.start, usize::try_from(vdso.end - vdso.start).unwrap_or(0)));
-        Ok(Host {
+        let taken: BTreeMap<u32, String> = ids.into_iter().filter_map(|id| Some((id, who(id)?))).collect();
+        let mut host = Host {
             capabilities: effective_capabilities(&status),
-            taken: ids.into_iter().filter_map(|id| Some((id, who(id)?))).collect(),
+            taken,
             in_foreground: crate::supervisor::foreground_terminal().is_some(),
             own_ranges: own.iter().map(|mapping| (mapping.start, mapping.end)).collect(),
             extended_features: sys::extended_features().0,
@@ -59,7 +63,26 @@ impl Host {
                 .into_iter()
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
-        })
+            against_namespace: None,
+        };
+        // It takes a fork to find out.
+        let asked = options.pid == Some(PidChoice::Namespace);
+        if asked || options.pid.is_none() && (!host.can_checkpoint_restore() || !host.taken.is_empty()) {
+            host.against_namespace = host.look_at_namespaces(image);
+        }
+        Ok(host)
+    }
+
+    /// Why the tree cannot have namespaces of its own, if it cannot.
+    fn look_at_namespaces(&self, image: &Image) -> Option<String> {
+        let root = image.all::<Task>().next();
+        if root.is_some_and(|root| root.pid == 1) {
+            return Some("it was the init of a pid namespace itself".to_owned());
+        }
+        if !self.is_admin() && namespace::only_ids(image).is_none() {
+            return Some("its processes have more than one user or group".to_owned());
+        }
+        namespace::objection(!self.is_admin())
     }
 
     /// Whether this process has a capability.

@@ -12,6 +12,7 @@ use crate::arena::{Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::midwife::Ward;
+use crate::namespace;
 use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
@@ -46,6 +47,8 @@ pub struct Plan {
     pub first_own_descriptor: u32,
     /// Whether the root stays in the caller's session, although it led one.
     pub joins_session: bool,
+    /// As which user and group the caller appears, if that takes a user namespace.
+    pub inner_ids: Option<(u32, u32)>,
     steps: Vec<String>,
 }
 
@@ -88,6 +91,7 @@ impl Plan {
             wards,
             first_own_descriptor,
             joins_session,
+            inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
             steps,
         })
     }
@@ -218,20 +222,40 @@ fn identity(
         (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
         (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),
     };
-    match (options.pid, against_keep, against_fresh) {
-        (None | Some(PidChoice::Keep), None, _) => Ok((Identity::Keep, None)),
-        (None, Some(reason), None) => Ok((Identity::Fresh, Some(reason))),
-        (Some(PidChoice::Fresh), _, None) => Ok((Identity::Fresh, None)),
-        (Some(PidChoice::Keep), Some(reason), _) => Err(Refusal {
-            reason: format!("it cannot keep its process id: {reason}"),
-            remedy: "leave out --pid, or end what is in the way".to_owned(),
-        }),
-        (Some(PidChoice::Fresh), _, Some(reason)) => Err(Refusal {
-            reason: format!("it cannot get a fresh process id: {reason}"),
-            remedy: "use --pid keep".to_owned(),
-        }),
-        (None, Some(keep), Some(fresh)) => Err(Refusal {
-            reason: format!("it can neither keep its process id ({keep}) nor get a fresh one ({fresh})"),
+    let chosen = match options.pid {
+        Some(PidChoice::Keep) => {
+            against_keep.map_or(Ok(Identity::Keep), |reason| Err(("keep its process id", reason)))
+        }
+        Some(PidChoice::Fresh) => {
+            against_fresh.map_or(Ok(Identity::Fresh), |reason| Err(("get a fresh process id", reason)))
+        }
+        Some(PidChoice::Namespace) => match host.against_namespace.clone() {
+            None => Ok(Identity::Namespace),
+            Some(reason) => Err(("have namespaces of its own", reason)),
+        },
+        None => return default_identity(against_keep, against_fresh, host.against_namespace.clone()),
+    };
+    chosen.map(|identity| (identity, None)).map_err(|(what, reason)| Refusal {
+        reason: format!("it cannot {what}: {reason}"),
+        remedy: "leave out --pid, or end what is in the way".to_owned(),
+    })
+}
+
+/// The first that will do: the old ids, a new one, the old ones in a namespace; and why not the ones before.
+fn default_identity(
+    keep: Option<String>,
+    fresh: Option<String>,
+    namespace: Option<String>,
+) -> std::result::Result<(Identity, Option<String>), Refusal> {
+    match (keep, fresh, namespace) {
+        (None, ..) => Ok((Identity::Keep, None)),
+        (Some(keep), None, _) => Ok((Identity::Fresh, Some(keep))),
+        (Some(keep), Some(fresh), None) => Ok((Identity::Namespace, Some(format!("{keep}; {fresh}")))),
+        (Some(keep), Some(fresh), Some(namespace)) => Err(Refusal {
+            reason: format!(
+                "it can neither keep its process ids ({keep}), nor get a fresh one ({fresh}), nor have namespaces of its \
+                 own ({namespace})"
+            ),
             remedy: "resume it as root or with CAP_CHECKPOINT_RESTORE, when its ids are free".to_owned(),
         }),
     }
@@ -293,7 +317,10 @@ pub fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
 fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
-        Identity::Keep => {
+        Identity::Keep | Identity::Namespace => {
+            if identity == Identity::Namespace {
+                steps.push("unshare(pids, mounts)  # init of its own, which mounts /proc".to_owned());
+            }
             for process in skeleton.processes.iter().skip(ROOT) {
                 let task = image.all::<Task>().find(|task| task.pid == process.pid);
                 let what = task.map_or("a helper".to_owned(), |task| task.name.to_string());
@@ -318,7 +345,11 @@ fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) ->
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(reason) = &self.identity_reason {
-            writeln!(out, "# a fresh process id, because {reason}")?;
+            let what = match self.identity {
+                Identity::Namespace => "namespaces of its own",
+                _ => "a fresh process id",
+            };
+            writeln!(out, "# {what}, because {reason}")?;
         }
         self.steps.iter().try_for_each(|step| writeln!(out, "{step}"))
     }

@@ -15,16 +15,30 @@ const KEEP_CAPS: u32 = 1 << 4;
 /// Number of capabilities that the format has bits for.
 const CAPABILITIES: u64 = 64;
 
+/// Who the loader is.
+#[derive(Debug)]
+pub struct Own {
+    /// Its credentials.
+    pub credential: Credential,
+    /// Whether its supplementary groups cannot be changed, and stay.
+    pub keeps_groups: bool,
+}
+
 /// Appends the calls that make the thread who it was. What is so already is left alone: an ordinary user then needs no
 /// right at all.
 pub fn program(
     threads: &Threads<'_>,
     saved_tid: u32,
-    own: &Credential,
+    own: &Own,
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
-    let Some(wanted) = threads.credentials.get(&saved_tid).copied() else { return Ok(()) };
+    let Some(wanted) = threads.credentials.get(&saved_tid) else { return Ok(()) };
+    let mut wanted = Credential::clone(wanted);
+    if own.keeps_groups {
+        wanted.groups.clone_from(&own.credential.groups);
+    }
+    let (wanted, own) = (&wanted, &own.credential);
     let who = format!("thread {saved_tid}");
     let ids_differ = own.user != wanted.user || own.group != wanted.group || own.groups != wanted.groups;
     let caps_differ = own.permitted != wanted.permitted
@@ -118,6 +132,15 @@ fn set_capabilities(
     let data = arena.put(&data)?;
     program.must(system_call!(SYS_capset), &[header, data], format!("capabilities of {who}"));
     Ok(())
+}
+
+/// Gives this process these capabilities in all three sets.
+pub fn set_own_capabilities(set: u64) -> nix::Result<()> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    let halves = [set & 0xffff_ffff, set >> 32].map(|half| u32::try_from(half).unwrap_or(0));
+    let data: Vec<u32> = halves.into_iter().flat_map(|half| [half; 3]).collect();
+    let args = [header.as_ptr().addr() as u64, data.as_ptr().addr() as u64, 0, 0, 0, 0];
+    crate::sys::call(libc::SYS_capset, args).map(drop)
 }
 
 /// Who this process is, in the words of the image, from `/proc/self/status` and prctl.

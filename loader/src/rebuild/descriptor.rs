@@ -201,7 +201,7 @@ fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
 }
 
 /// Closes every descriptor that is not in the ascending list `stay`.
-fn close_others(stay: &[u32]) -> Result<()> {
+pub fn close_others(stay: &[u32]) -> Result<()> {
     let mut from = 0u32;
     for number in stay.iter().copied().chain([u32::MAX]) {
         if number > from {

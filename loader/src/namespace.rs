@@ -1,0 +1,184 @@
+//! Namespaces of its own for a tree whose process ids cannot be had: pids, mounts with its own `/proc`, and for an
+//! ordinary user a user namespace, in which it has the rights that a resume takes.
+//!
+//! The supervisor enters them halfway: it stays in its own pid namespace, where its parent waits for it, but what it forks
+//! is in the new one. The first such process is init there: it is the midwife, since it knows the tasks by their old ids,
+//! and afterwards takes the ends of orphans, until there is nobody left.
+
+use crate::control::{Control, Word};
+use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
+use crate::midwife::Midwife;
+use crate::sys;
+use binfmt::image::Image;
+use binfmt::note::credential::Credential;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getegid, geteuid};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Capability numbers end before this.
+const CAPABILITIES_END: u64 = 64;
+
+/// The user and group ids that all tasks of an image have, if they have the same.
+pub fn only_ids(image: &Image) -> Option<(u32, u32)> {
+    let all = |identity: &binfmt::note::credential::Identity| {
+        [identity.real, identity.effective, identity.saved, identity.filesystem]
+    };
+    let users: BTreeSet<u32> =
+        image.all::<Credential>().flat_map(|credential| all(&credential.user)).collect();
+    let groups: BTreeSet<u32> =
+        image.all::<Credential>().flat_map(|credential| all(&credential.group)).collect();
+    match (users.len(), groups.len()) {
+        (1, 1) => Some((users.first().copied()?, groups.first().copied()?)),
+        _ => None,
+    }
+}
+
+/// Why this process cannot have namespaces of its own, if it cannot. A child tries it.
+pub fn objection(with_user: bool) -> Option<String> {
+    let child = match sys::fork(0, 0) {
+        Ok(0) => sys::exit_now(unshare(flags(with_user)).map_or_else(|error| error as i32, |()| 0)),
+        Ok(child) => Pid::from_raw(child),
+        Err(error) => return Some(format!("it cannot fork ({error})")),
+    };
+    match waitpid(child, Some(WaitPidFlag::__WALL)) {
+        Ok(WaitStatus::Exited(_, 0)) => None,
+        Ok(WaitStatus::Exited(_, error)) => {
+            Some(format!("this user may not make namespaces ({})", Errno::from_raw(error)))
+        }
+        _ => Some("this user may not make namespaces".to_owned()),
+    }
+}
+
+fn flags(with_user: bool) -> CloneFlags {
+    let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if with_user { flags | CloneFlags::CLONE_NEWUSER } else { flags }
+}
+
+/// Enters new namespaces. With a user namespace, this user and group appear in it as `ids`.
+pub fn enter(ids: Option<(u32, u32)>) -> Result<()> {
+    let (user, group) = (geteuid(), getegid());
+    unshare(flags(ids.is_some())).map_err(|error| Error::step("make namespaces for it", error))?;
+    if let Some((inner_user, inner_group)) = ids {
+        let write = |path: &str, text: String| {
+            fs::write(path, text).map_err(|error| Error::io(format!("write {path}"), &error))
+        };
+        write("/proc/self/setgroups", "deny".to_owned())?;
+        write("/proc/self/uid_map", format!("{inner_user} {user} 1"))?;
+        write("/proc/self/gid_map", format!("{inner_group} {group} 1"))?;
+        keep_capabilities()?;
+    }
+    let nothing: Option<&str> = None;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+        .map_err(|error| Error::step("keep its mounts to itself", error))
+}
+
+/// Makes the capabilities that a user namespace gives survive exec: they become inheritable and ambient.
+fn keep_capabilities() -> Result<()> {
+    let failed = |error| Error::step("keep the rights in its user namespace", error);
+    let permitted = crate::rebuild::credential::own()?.permitted;
+    crate::rebuild::credential::set_own_capabilities(permitted).map_err(failed)?;
+    for capability in (0..CAPABILITIES_END).filter(|bit| permitted >> bit & 1 == 1) {
+        let raise = u64::from(libc::PR_CAP_AMBIENT_RAISE.unsigned_abs());
+        crate::rebuild::prctl(libc::PR_CAP_AMBIENT, [raise, capability, 0, 0]).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Forks the init of the new pid namespace, which is the midwife and lives as long as anybody else there. Returns its
+/// process id here, when it has its `/proc`.
+pub fn spawn_init(midwife: Midwife, before: impl Fn()) -> Result<Pid> {
+    let control = midwife.control;
+    let failed = |error| Error::step("fork the init of its pid namespace", error);
+    let init = sys::fork(0, libc::SIGCHLD).map_err(failed)?;
+    if init == 0 {
+        let status = be_midwife(&midwife, before);
+        if let Err(error) = status {
+            if !matches!(error, Error::Told) {
+                // Nobody may be there to read it.
+                let _ = writeln!(std::io::stderr(), "ckpt: {error}");
+            }
+            sys::exit_now(EXIT_CANNOT_RESUME.into());
+        }
+        be_init(&midwife);
+    }
+    let init = Pid::from_raw(init);
+    while control.get(Word::Midwife) == 0 {
+        if sys::has_ended(init.as_raw()) {
+            return Err(Error::Told);
+        }
+        control.wait(Word::Midwife, 0);
+    }
+    Ok(init)
+}
+
+fn be_midwife(midwife: &Midwife, before: impl Fn()) -> Result<()> {
+    let failed = |error| Error::step("tie init to its supervisor", error);
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let nothing: Option<&str> = None;
+    mount(Some("proc"), "/proc", Some("proc"), quiet, nothing)
+        .map_err(|error| Error::step("mount a /proc of its own", error))?;
+    midwife.control.set(Word::Midwife, std::process::id());
+    midwife.deliver(before)?;
+    nix::sys::prctl::set_pdeathsig(None).map_err(failed)?;
+    midwife.control.set(Word::Delivered, 1);
+    Ok(())
+}
+
+/// Takes the ends of orphans until the root has ended and nobody is left.
+fn be_init(midwife: &Midwife) -> ! {
+    let root = midwife.wards.first().and_then(|root| sys::open_process(root.pid.as_raw()).ok());
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK);
+    let (Some(root), Ok(signals)) = (root, signals) else { sys::exit_now(0) };
+    crate::supervisor::release_stdio();
+    let mut stay = [0, 1, 2, root.as_raw_fd().unsigned_abs(), signals.as_fd().as_raw_fd().unsigned_abs()];
+    stay.sort_unstable();
+    // What was opened before is nobody's here: no value that owns it is dropped any more.
+    let _ = crate::rebuild::descriptor::close_others(&stay);
+    let mut root_lives = true;
+    loop {
+        let nobody = loop {
+            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => break false,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => break true,
+            }
+        };
+        if nobody && !root_lives {
+            sys::exit_now(0);
+        }
+        let mut ready =
+            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(root.as_fd(), PollFlags::POLLIN)];
+        let watched = if root_lives { ready.as_mut_slice() } else { ready.split_at_mut(1).0 };
+        let _ = poll(watched, PollTimeout::NONE);
+        while matches!(signals.read_signal(), Ok(Some(_))) {}
+        root_lives = root_lives && !sys::has_ended_fd(root.as_fd());
+    }
+}
+
+/// Waits until init has let the tree go. If it never will, everything in the namespace is gone when this returns.
+pub fn await_delivery(control: Control, init: Pid, root: Pid) -> Result<()> {
+    while control.get(Word::Delivered) == 0 {
+        if sys::has_ended(init.as_raw()) {
+            // With init all others have ended. Both are reaped, so that nothing is left.
+            let _ = kill(root, Signal::SIGKILL);
+            for child in [root, init] {
+                let _ = waitpid(child, Some(WaitPidFlag::__WALL));
+            }
+            return Err(Error::Told);
+        }
+        control.wait(Word::Delivered, 0);
+    }
+    Ok(())
+}
