@@ -4,7 +4,7 @@
 //! [`Image::open`] has checked each note by itself. A resume relies on what is checked here.
 
 use crate::address::Span;
-use crate::image::{Image, Owner};
+use crate::image::{Image, Owner, ROOT_MEMORY, Segment};
 use crate::note::Note;
 use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
@@ -27,6 +27,7 @@ pub fn check(image: &Image) -> Vec<String> {
         checker.wrong.push("there is no task in it".to_owned());
     }
     image.notes.iter().for_each(|note| known.check_note(note, &mut checker));
+    check_tree(image, &mut checker);
     known.check_descriptions(image, &mut checker);
     image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
     known.check_segments(image, &mut checker);
@@ -168,9 +169,14 @@ impl Known {
     fn check_segments(&self, image: &Image, checker: &mut Checker) {
         let contents: BTreeSet<u32> = image.notes.iter().flat_map(contents).collect();
         let mut missing = BTreeSet::new();
+        let mut stored: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
         for (segment, _) in &image.segments {
             let known = match segment.owner {
-                Owner::Memory(id) => self.memories.contains(&id),
+                Owner::Memory(id) => {
+                    let end = segment.start + segment.len_bytes;
+                    stored.entry(id).or_default().push((segment.start, end));
+                    self.memories.contains(&id)
+                }
                 Owner::Object(id) => self.objects.contains(&id) || contents.contains(&id),
             };
             if !known && missing.insert(segment.owner) {
@@ -178,8 +184,9 @@ impl Known {
             }
         }
         for memory in image.all::<Memory>() {
-            check_stored(image, memory, checker);
+            check_stored(memory, stored.get(&memory.id).map_or(&[], Vec::as_slice), checker);
         }
+        check_sharing(image, checker);
     }
 }
 
@@ -208,7 +215,7 @@ fn check_mappings(memory: &Memory, checker: &mut Checker) {
 }
 
 /// Every page that is stored lies in a mapping.
-fn check_stored(image: &Image, memory: &Memory, checker: &mut Checker) {
+fn check_stored(memory: &Memory, stored: &[(u64, u64)], checker: &mut Checker) {
     let mut mapped: Vec<(u64, u64)> = Vec::with_capacity(memory.mappings.len());
     for mapping in &memory.mappings {
         let end = mapping.start.saturating_add(mapping.len_bytes);
@@ -218,11 +225,63 @@ fn check_stored(image: &Image, memory: &Memory, checker: &mut Checker) {
         }
     }
     mapped.sort_unstable();
-    for (segment, _) in image.segments_of(Owner::Memory(memory.id)) {
-        let end = segment.start + segment.len_bytes;
-        let index = mapped.partition_point(|range| range.0 <= segment.start);
-        if index.checked_sub(1).and_then(|at| mapped.get(at)).is_none_or(|range| end > range.1) {
-            checker.wrong.push(format!("the stored bytes at {:#x} are not in a mapping", segment.start));
+    for (start, end) in stored {
+        let index = mapped.partition_point(|range| range.0 <= *start);
+        if index.checked_sub(1).and_then(|at| mapped.get(at)).is_none_or(|range| *end > range.1) {
+            checker.wrong.push(format!("the stored bytes at {start:#x} are not in a mapping"));
         }
+    }
+}
+
+/// Segments that share bytes of the file are the same range of different memories.
+fn check_sharing(image: &Image, checker: &mut Checker) {
+    let mut placed: Vec<(u64, u64, &Segment)> = Vec::with_capacity(image.segments.len());
+    for (segment, offset) in &image.segments {
+        placed.push((*offset, offset.saturating_add(segment.len_bytes), segment));
+    }
+    placed.sort_by_key(|(offset, end, segment)| (*offset, *end, segment.owner));
+    for pair in placed.windows(2) {
+        let [(first_offset, first_end, first), (offset, _, second)] = pair else { continue };
+        let apart = offset >= first_end;
+        let same = (first_offset, first.start, first.len_bytes) == (offset, second.start, second.len_bytes);
+        let memories = matches!((first.owner, second.owner), (Owner::Memory(_), Owner::Memory(_)));
+        if !(apart || same && memories) {
+            checker
+                .wrong
+                .push(format!("the bytes at {offset:#x} of the file are partly those of two segments"));
+        }
+    }
+}
+
+/// The tasks are a tree, the first one is its root, and each that has not ended has a main thread.
+fn check_tree(image: &Image, checker: &mut Checker) {
+    let mut wrong = |line: String| checker.wrong.push(line);
+    let parents: BTreeMap<u32, u32> = image.all::<Task>().map(|task| (task.pid, task.parent)).collect();
+    let main: BTreeSet<u32> =
+        image.all::<Thread>().filter(|thread| thread.tid == thread.pid).map(|thread| thread.pid).collect();
+    let threaded: BTreeSet<u32> = image.all::<Thread>().map(|thread| thread.pid).collect();
+    if image.all::<Task>().next().is_some_and(|root| root.memory != ROOT_MEMORY || root.parent != 0) {
+        wrong("the first task is not the root of the tree".to_owned());
+    }
+    // Whose ancestors were followed to the end.
+    let mut rooted = BTreeSet::from([0]);
+    for task in image.all::<Task>() {
+        let pid = task.pid;
+        match (task.state, main.contains(&pid), threaded.contains(&pid)) {
+            (RunState::Zombie, _, true) => wrong(format!("task {pid} has ended and has threads")),
+            (RunState::Running | RunState::Stopped, false, _) => {
+                wrong(format!("task {pid} has no main thread"));
+            }
+            _ => {}
+        }
+        let (mut at, mut path) = (pid, BTreeSet::new());
+        while !rooted.contains(&at) {
+            if !path.insert(at) {
+                wrong(format!("task {pid} descends from itself"));
+                break;
+            }
+            at = parents.get(&at).copied().unwrap_or(0);
+        }
+        rooted.extend(path);
     }
 }

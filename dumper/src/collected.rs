@@ -1,5 +1,6 @@
 //! What was collected: everything that goes into the image, and everything that should and cannot.
 
+use crate::collect::mapping::kin::Carried;
 use crate::error::{Findings, Unsupported};
 use crate::memory::TaskMemory;
 use crate::procdir::ProcDir;
@@ -17,8 +18,20 @@ pub enum Source {
     Memory(usize, u64),
     /// A file, from this offset.
     File(Arc<File>, u64),
+    /// The segment with this index, which comes before.
+    Same(usize),
     /// They are here.
     Bytes(Arc<Vec<u8>>),
+}
+
+impl Source {
+    /// The index of the segment that has the same bytes.
+    pub fn same(&self) -> Option<usize> {
+        match self {
+            Source::Same(index) => Some(*index),
+            _ => None,
+        }
+    }
 }
 
 /// Everything that goes into the image, and everything that should and cannot.
@@ -30,6 +43,8 @@ pub struct Collected {
     pub notes: Vec<Note>,
     /// The segments, each with where its bytes come from.
     pub contents: Vec<(Segment, Source)>,
+    /// The pages of all memories, until they become segments.
+    pub pages: Vec<Carried>,
     /// The memories that are read.
     pub memories: Vec<TaskMemory>,
     /// What an image cannot hold.
@@ -48,6 +63,11 @@ impl Collected {
         self.whose = Some(ProcDir::new(pid));
     }
 
+    /// Which process that is.
+    pub fn pid(&self) -> Pid {
+        self.whose.map_or(Pid(0), ProcDir::pid)
+    }
+
     /// Adds a note.
     pub fn note(&mut self, note: impl Into<Note>) {
         self.notes.push(note.into());
@@ -56,7 +76,7 @@ impl Collected {
     /// Adds something that an image cannot hold, and what to do about it.
     pub fn unsupported(&mut self, what: impl Into<String>, advice: impl Into<String>) {
         let (what, advice) = (what.into(), advice.into());
-        let pid = self.whose.map_or(0, |proc| proc.pid().0);
+        let pid = self.pid().0;
         let name = self.whose.map_or_else(String::new, ProcDir::name);
         self.findings.items.push(Unsupported { pid, name, what, advice });
     }

@@ -150,7 +150,8 @@ fn died_or(error: Error) -> Error {
 
 fn write(root: Pid, collected: &Collected, sink: &Sink) -> Result<u64, Error> {
     let segments: Vec<Segment> = collected.contents.iter().map(|(segment, _)| *segment).collect();
-    let layout = Layout::new(&collected.standard, &collected.notes, &segments)
+    let placed_as: Vec<Option<usize>> = collected.contents.iter().map(|(_, source)| source.same()).collect();
+    let layout = Layout::sharing(&collected.standard, &collected.notes, &segments, &placed_as)
         .map_err(|error| Error::question(root, "laying out the image", error))?;
     let job = Job { layout: &layout, contents: &collected.contents, memories: &collected.memories };
     job.write(sink).map_err(died_or)?;

@@ -86,6 +86,9 @@ impl Job<'_> {
     fn pieces(&self) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         for (segment, (placed, file_offset)) in self.layout.segments.iter().enumerate() {
+            if self.same(segment).is_some() {
+                continue;
+            }
             let mut offset = 0;
             while offset < placed.len_bytes {
                 let at = file_offset + offset;
@@ -210,6 +213,8 @@ impl Job<'_> {
                         .map_err(|error| Failure::Read(0, error))?;
                     rest = after;
                 }
+                // Never written: it stands where the other one does.
+                Source::Same(_) => {}
                 Source::Bytes(bytes) => {
                     let (mine, after) = rest.split_at_mut(len);
                     let from = usize::try_from(first.offset).unwrap_or(usize::MAX);
@@ -230,6 +235,11 @@ impl Job<'_> {
         Ok((buffer, digests))
     }
 
+    /// The segment whose bytes this one has.
+    fn same(&self, segment: usize) -> Option<usize> {
+        self.contents.get(segment).and_then(|(_, source)| source.same())
+    }
+
     /// Where a part is in the memory with this index, if it is there.
     fn address(&self, index: usize, part: &Part) -> Option<(u64, u64)> {
         match self.contents.get(part.segment)? {
@@ -248,6 +258,12 @@ impl Job<'_> {
                 if let Some(place) = all.get_mut(part.segment) {
                     *place = digest::combine(*place, *found, part.len_bytes);
                 }
+            }
+        }
+        for index in 0..all.len() {
+            let other = self.same(index).and_then(|other| all.get(other).copied());
+            if let (Some(other), Some(place)) = (other, all.get_mut(index)) {
+                *place = other;
             }
         }
         all

@@ -18,6 +18,8 @@ use std::path::PathBuf;
 const COMMAND_MAX_BYTES: u64 = 200;
 /// How many descriptors are named.
 const DESCRIPTORS_MAX: usize = 16;
+/// How many processes beside the root.
+const OTHERS_MAX: usize = 16;
 
 /// Arguments of `ckpt info`.
 #[derive(Debug, Args)]
@@ -30,9 +32,11 @@ pub(super) struct Info {
 impl Info {
     pub(super) fn run(self, out: &mut impl Write) -> Result<(), Failure> {
         let image = open("read", &self.file)?;
-        for task in image.all::<Task>() {
-            put_task(out, &image, task)?;
+        let mut tasks = image.all::<Task>();
+        if let Some(root) = tasks.next() {
+            put_task(out, &image, root)?;
         }
+        put_others(out, &image, &tasks.collect::<Vec<_>>())?;
         put_stored(out, &image)?;
         for host in image.all::<Host>() {
             line(out, "made", format!("{} by ckpt-dump {}", moment(host.realtime_ns), host.dumper_version))?;
@@ -50,6 +54,42 @@ fn line(out: &mut impl Write, what: &str, text: impl AsRef<str>) -> io::Result<(
     writeln!(out, "  {what:<12} {}", text.as_ref())
 }
 
+/// The other processes, a line each.
+fn put_others(out: &mut impl Write, image: &Image, tasks: &[&Task]) -> io::Result<()> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    line(
+        out,
+        "and",
+        format!("{}; `ckpt tree` draws them", counted(tasks.len(), "other process", "other processes")),
+    )?;
+    let memories: BTreeMap<u32, &Memory> = image.all::<Memory>().map(|memory| (memory.id, memory)).collect();
+    for task in tasks.iter().take(OTHERS_MAX) {
+        let memory =
+            memories.get(&task.memory).map_or_else(String::new, |memory| format!(", {}", extent(memory)));
+        line(out, "", format!("{:>7} {}, {}{memory}", task.pid, task.name, state(task)))?;
+    }
+    match tasks.len().checked_sub(OTHERS_MAX) {
+        Some(more) if more > 0 => line(out, "", format!("        and {more} more")),
+        _ => Ok(()),
+    }
+}
+
+fn state(task: &Task) -> &'static str {
+    match task.state {
+        RunState::Running => "running",
+        RunState::Stopped => "stopped",
+        RunState::Zombie => "ended, not yet waited for",
+    }
+}
+
+fn extent(memory: &Memory) -> String {
+    let sizes = memory.mappings.iter().map(|mapping| mapping.len_bytes);
+    let total = bytes(sizes.fold(0, u64::saturating_add));
+    format!("{total} in {}", counted(memory.mappings.len(), "mapping", "mappings"))
+}
+
 fn put_task(out: &mut impl Write, image: &Image, task: &Task) -> io::Result<()> {
     writeln!(out, "{} (pid {})", task.name, task.pid)?;
     let memory = image.all::<Memory>().find(|memory| memory.id == task.memory);
@@ -58,16 +98,9 @@ fn put_task(out: &mut impl Write, image: &Image, task: &Task) -> io::Result<()> 
         line(out, "program", memory.executable.path.to_string())?;
     }
     let threads = image.all::<Thread>().filter(|thread| thread.pid == task.pid).count();
-    let state = match task.state {
-        RunState::Running => "running",
-        RunState::Stopped => "stopped",
-        RunState::Zombie => "ended, not yet waited for",
-    };
-    line(out, "threads", format!("{threads}, {state}"))?;
+    line(out, "threads", format!("{threads}, {}", state(task)))?;
     if let Some(memory) = memory {
-        let sizes = memory.mappings.iter().map(|mapping| mapping.len_bytes);
-        let total = bytes(sizes.fold(0, u64::saturating_add));
-        line(out, "memory", format!("{total} in {}", counted(memory.mappings.len(), "mapping", "mappings")))?;
+        line(out, "memory", extent(memory))?;
     }
     if let Some(table) = image.all::<DescriptorTable>().find(|table| table.id == task.descriptor_table) {
         put_descriptors(out, image, table)?;
@@ -112,7 +145,17 @@ fn put_stored(out: &mut impl Write, image: &Image) -> io::Result<()> {
         let sum = kinds.entry(kind).or_default();
         *sum = sum.saturating_add(len_bytes);
     };
-    image.all::<Memory>().for_each(|memory| count_memory(image, memory, &mut add));
+    // Shared bytes count for the memory that comes first.
+    let mut stored: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+    for ((index, (segment, _)), first) in image.segments.iter().enumerate().zip(image.stored_by()) {
+        if let (Owner::Memory(id), true) = (segment.owner, index == first) {
+            let range = (segment.start, segment.start.saturating_add(segment.len_bytes));
+            stored.entry(id).or_default().push(range);
+        }
+    }
+    for memory in image.all::<Memory>() {
+        count_memory(memory, stored.remove(&memory.id).unwrap_or_default(), &mut add);
+    }
     let memories: BTreeSet<u32> = image.all::<Memory>().map(|memory| memory.id).collect();
     let objects: BTreeMap<u32, ObjectKind> =
         image.all::<MappedObject>().map(|object| (object.id, object.kind)).collect();
@@ -132,11 +175,7 @@ fn put_stored(out: &mut impl Write, image: &Image) -> io::Result<()> {
 }
 
 /// Walks mappings and stored ranges of one memory side by side, both ascending.
-fn count_memory(image: &Image, memory: &Memory, add: &mut impl FnMut(&'static str, u64)) {
-    let mut stored: Vec<(u64, u64)> = Vec::new();
-    for (segment, _) in image.segments_of(Owner::Memory(memory.id)) {
-        stored.push((segment.start, segment.start.saturating_add(segment.len_bytes)));
-    }
+fn count_memory(memory: &Memory, mut stored: Vec<(u64, u64)>, add: &mut impl FnMut(&'static str, u64)) {
     stored.sort_unstable();
     let mut mappings = memory.mappings.iter().peekable();
     for (mut from, to) in stored {

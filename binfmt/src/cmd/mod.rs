@@ -6,6 +6,7 @@ mod info;
 mod register;
 mod restore;
 mod show;
+mod tree;
 mod verify;
 
 use binfmt::image::{Image, ImageError};
@@ -39,6 +40,8 @@ enum Command {
     Status(register::Status),
     /// Summarize a checkpoint
     Info(info::Info),
+    /// Draw the processes of a checkpoint as a tree
+    Tree(tree::Tree),
     /// Print what a checkpoint says, every field of it
     Show(show::Show),
     /// Check everything in a checkpoint, also the stored memory
@@ -96,6 +99,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Unregister(command) => command.run(&mut out),
         Command::Status(command) => command.run(&mut out),
         Command::Info(command) => command.run(&mut out),
+        Command::Tree(command) => command.run(&mut out),
         Command::Show(command) => command.run(&mut out),
         Command::Verify(command) => command.run(&mut out),
         Command::Plan(command) => command.plan(),

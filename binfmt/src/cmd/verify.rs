@@ -33,11 +33,10 @@ impl Verify {
                 .advise("copy it again from where it is whole, or dump again"));
         }
         if !self.quiet {
-            let stored =
-                image.segments.iter().map(|(segment, _)| segment.len_bytes).fold(0, u64::saturating_add);
+            let stored = binfmt::human::bytes(image.stored_bytes());
             let notes = human::counted(image.notes.len(), "note", "notes");
             let segments = human::counted(image.segments.len(), "segment", "segments");
-            writeln!(out, "{path}: sound; {notes}, {} in {segments}", human::bytes(stored))?;
+            writeln!(out, "{path}: sound; {notes}, {stored} in {segments}")?;
         }
         Ok(())
     }

@@ -27,6 +27,12 @@ pub enum LayoutError {
     /// The offsets do not fit in a file.
     #[error("the image would be larger than a file can be")]
     TooLarge,
+    /// A segment is to be where another one is that is not the same range, or comes later.
+    #[error("the segment at {start:#x} cannot be where another one is")]
+    NotTheSame {
+        /// Its first address.
+        start: u64,
+    },
 }
 
 /// The head of an image, ready to be written, and the place of everything after it.
@@ -34,7 +40,7 @@ pub enum LayoutError {
 pub struct Layout {
     /// The file from its first byte to the end of the metadata.
     pub head: Vec<u8>,
-    /// Each segment with its offset in the file, in the given order. Gaps between them are zeros.
+    /// Each segment with its offset in the file, in the given order. Gaps between those that are not shared are zeros.
     pub segments: Vec<(Segment, u64)>,
     /// Where the digests begin.
     pub tail_offset: u64,
@@ -43,11 +49,22 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out an image of these notes and segments.
+    /// Lays out an image of these notes and segments, each with bytes of its own.
     pub fn new(
         standard: &[StandardNote],
         notes: &[Note],
         segments: &[Segment],
+    ) -> Result<Layout, LayoutError> {
+        Layout::sharing(standard, notes, segments, &[])
+    }
+
+    /// The same, but a segment for which `placed_as` has the index of an earlier one, of the same range in another memory,
+    /// is placed where that one is: the bytes of both stand in the file once.
+    pub fn sharing(
+        standard: &[StandardNote],
+        notes: &[Note],
+        segments: &[Segment],
+        placed_as: &[Option<usize>],
     ) -> Result<Layout, LayoutError> {
         let header_count = segments.len() as u64 + 2;
         let extended = header_count >= PN_XNUM;
@@ -61,8 +78,14 @@ impl Layout {
         put_note(&mut metadata, OWNER, SEAL, &[0; 8]);
 
         let mut offset = notes_offset + metadata.len() as u64;
-        let mut placed = Vec::with_capacity(segments.len());
-        for segment in segments {
+        let mut placed: Vec<(Segment, u64)> = Vec::with_capacity(segments.len());
+        for (index, segment) in segments.iter().enumerate() {
+            if let Some(other) = placed_as.get(index).copied().flatten() {
+                let found = placed.get(other).filter(|(first, _)| shares(first, segment));
+                let (_, there) = found.ok_or(LayoutError::NotTheSame { start: segment.start })?;
+                placed.push((*segment, *there));
+                continue;
+            }
             offset = place(offset, segment).ok_or(LayoutError::TooLarge)?;
             placed.push((*segment, offset));
             offset = offset.checked_add(segment.len_bytes).ok_or(LayoutError::TooLarge)?;
@@ -91,6 +114,13 @@ impl Layout {
     pub fn tail(&self, digests: &[u64]) -> Vec<u8> {
         tail(digests)
     }
+}
+
+/// Whether two segments may be the same bytes of the file: the same range of two memories.
+fn shares(first: &Segment, second: &Segment) -> bool {
+    let range = |segment: &Segment| (segment.start, segment.len_bytes);
+    let memories = matches!((first.owner, second.owner), (Owner::Memory(_), Owner::Memory(_)));
+    memories && first.owner != second.owner && range(first) == range(second)
 }
 
 /// Where a segment may begin at or after `offset`: on a page, and from 2 MiB of length on congruent to its address, so

@@ -35,6 +35,23 @@ fn standard() -> impl Strategy<Value = Vec<StandardNote>> {
     proptest::collection::vec(one, 0..4)
 }
 
+#[test]
+fn only_the_same_range_of_another_memory_is_shared() {
+    let segment = |owner, start| Segment { owner, start, len_bytes: 4096, flags: 6 };
+    let first = segment(Owner::Memory(1), 0x1000);
+    for other in [
+        segment(Owner::Memory(1), 0x1000),
+        segment(Owner::Memory(2), 0x2000),
+        segment(Owner::Object(2), 0x1000),
+        Segment { len_bytes: 8192, ..segment(Owner::Memory(2), 0x1000) },
+    ] {
+        let refused = Layout::sharing(&[], &[], &[first, other], &[None, Some(0)]).map(|_| ());
+        assert_eq!(refused, Err(LayoutError::NotTheSame { start: other.start }));
+    }
+    let later = Layout::sharing(&[], &[], &[first, segment(Owner::Memory(2), 0x1000)], &[Some(1), None]);
+    assert!(later.is_err(), "what is shared comes first");
+}
+
 /// Writes the image, every segment as holes, which are zeros.
 fn write(layout: &Layout) -> File {
     let file = File::from(memfd_create(c"image", MFdFlags::MFD_CLOEXEC).unwrap());
@@ -52,6 +69,35 @@ fn write(layout: &Layout) -> File {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn shared_segments_are_stored_once(segments in segments(), chosen in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let mut all = segments.clone();
+        let mut placed_as = vec![None; all.len()];
+        for (count, index) in chosen.into_iter().enumerate() {
+            let memories: Vec<usize> =
+                (0..segments.len()).filter(|at| matches!(segments[*at].owner, Owner::Memory(_))).collect();
+            if memories.is_empty() {
+                break;
+            }
+            let first = *index.get(&memories);
+            let owner = Owner::Memory(100 + u32::try_from(count).unwrap());
+            all.push(Segment { owner, ..all[first] });
+            placed_as.push(Some(first));
+        }
+        let layout = Layout::sharing(&[], &[], &all, &placed_as).unwrap();
+        let alone = Layout::new(&[], &[], &segments).unwrap();
+        let more = layout.head.len() as u64 - alone.head.len() as u64;
+        prop_assert!(layout.tail_offset - alone.tail_offset <= more.next_multiple_of(PAGE_BYTES) + 12 * HUGE_PAGE_BYTES);
+        let image = Image::open(write(&layout)).unwrap();
+        prop_assert_eq!(&image.segments, &layout.segments);
+        let stored_by = image.stored_by();
+        for (index, first) in placed_as.iter().enumerate() {
+            prop_assert_eq!(stored_by[index], first.unwrap_or(index));
+        }
+        prop_assert!(image.check_segments(std::num::NonZeroUsize::MIN).is_empty());
+        prop_assert!(!crate::consistency::check(&image).iter().any(|line| line.contains("partly")));
+    }
+
     #[test]
     fn every_image_comes_back(
         notes in proptest::collection::vec(any::<Note>(), 0..8),

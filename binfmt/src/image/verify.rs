@@ -5,6 +5,7 @@
 use super::read::{PIECE_BYTES, damaged, digest_of};
 use super::{Image, ImageError};
 use crate::digest::{EMPTY, combine};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -59,10 +60,31 @@ impl Image {
         self.compare(&digests, found)
     }
 
+    /// How many bytes the segments have in the file, those that several share counted once.
+    pub fn stored_bytes(&self) -> u64 {
+        let segments = self.segments.iter().zip(self.stored_by()).enumerate();
+        let own = segments.filter(|(index, (_, first))| index == first);
+        own.map(|(_, ((segment, _), _))| segment.len_bytes).fold(0, u64::saturating_add)
+    }
+
+    /// For every segment the index of the first one with the same bytes of the file: its own, unless several memories share
+    /// them.
+    pub fn stored_by(&self) -> Vec<usize> {
+        let mut firsts = BTreeMap::new();
+        let segments = self.segments.iter().enumerate();
+        segments
+            .map(|(index, (segment, offset))| *firsts.entry((*offset, segment.len_bytes)).or_insert(index))
+            .collect()
+    }
+
     fn shares(&self) -> Vec<Share> {
         let mut shares = Vec::with_capacity(self.segments.len());
         let share_bytes = SHARE_BYTES.max(self.total_bytes / SHARES_MAX);
-        for (segment, (stored, start)) in self.segments.iter().enumerate() {
+        let stored_by = self.stored_by();
+        for ((segment, (stored, start)), first) in self.segments.iter().enumerate().zip(stored_by) {
+            if first != segment {
+                continue;
+            }
             let mut at = 0;
             while at < stored.len_bytes {
                 let len_bytes = share_bytes.min(stored.len_bytes - at);
@@ -92,9 +114,10 @@ impl Image {
                 }
             }
         }
-        let segments = self.segments.iter().zip(digests.iter().zip(whole.iter().zip(unread)));
-        for ((segment, offset), (expected, (found, unread))) in segments {
-            if expected != found && !unread {
+        for (((segment, offset), expected), first) in self.segments.iter().zip(digests).zip(self.stored_by())
+        {
+            let unread = unread.get(first).copied().unwrap_or_default();
+            if whole.get(first) != Some(expected) && !unread {
                 wrong.push(damaged(*offset, segment.mismatch()));
             }
         }

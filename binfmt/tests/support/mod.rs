@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) segments: Vec<Segment>,
     /// The bytes of each segment.
     pub(crate) contents: Vec<Vec<u8>>,
+    /// For a segment that is stored with an earlier one, the index of that.
+    pub(crate) placed_as: Vec<Option<usize>>,
 }
 
 /// A small image of a task with two threads, a file, a pipe with something in it and shared memory; it fits together.
@@ -99,7 +101,7 @@ pub(crate) fn sample() -> Parts {
         len_bytes: bytes.len() as u64,
         flags: 6,
     });
-    Parts { standard, notes, segments: segments.collect(), contents }
+    Parts { standard, notes, segments: segments.collect(), contents, placed_as: Vec::new() }
 }
 
 fn memory() -> Memory {
@@ -140,14 +142,17 @@ pub(crate) fn every_kind() -> Vec<Note> {
 
 impl Parts {
     pub(crate) fn layout(&self) -> Layout {
-        Layout::new(&self.standard, &self.notes, &self.segments).unwrap()
+        Layout::sharing(&self.standard, &self.notes, &self.segments, &self.placed_as).unwrap()
     }
 
     /// The whole file, in the order in which a pipe gets it.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let layout = self.layout();
         let mut out = layout.head.clone();
-        for ((_, offset), bytes) in layout.segments.iter().zip(&self.contents) {
+        for (index, ((_, offset), bytes)) in layout.segments.iter().zip(&self.contents).enumerate() {
+            if self.placed_as.get(index).copied().flatten().is_some() {
+                continue;
+            }
             let offset = usize::try_from(*offset).unwrap();
             assert!(offset >= out.len(), "a pipe cannot go back");
             out.resize(offset, 0);

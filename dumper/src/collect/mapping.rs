@@ -1,18 +1,20 @@
 //! The address space: its layout, its mappings, and which of their pages the image carries.
 //!
-//! Carried are pages that only this process has: anonymous ones and copies of a file's pages. Memory that can be shared
+//! Carried are pages that are nobody's but those of processes: anonymous ones and copies of a file's pages, once for all
+//! that share them since a fork ([`kin`]). Memory that can be shared
 //! (memfd, shared anonymous, System V, deleted files) is carried once as an object, however often it is mapped.
 
+pub mod kin;
 mod object;
 pub mod pages;
 pub mod smaps;
 
-use super::{Collected, Source, Subject, file};
+use super::{Collected, Subject, file};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
-use binfmt::image::Owner;
 use binfmt::note::mapping::{Backing, Extent, Mapping, Memory};
 use binfmt::system_call;
+use kin::{Carried, Piece};
 pub use object::Objects;
 use pages::{Kind, Run};
 use smaps::Area;
@@ -56,7 +58,7 @@ pub fn collect(
     let pagemap =
         File::open(subject.proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
     let runs = pages::find(&pagemap, &subject.areas).map_err(|error| failed("finding its pages", error))?;
-    let mut mappings = Vec::new();
+    let (mut mappings, mut pieces) = (Vec::new(), Vec::new());
     for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
         refuse(area, out);
         if is_kernel_object(area) {
@@ -65,7 +67,7 @@ pub fn collect(
         let backing = backing(area);
         let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
         if matches!(backing, Backing::Anonymous | Backing::Object) {
-            carry(subject, area, &runs, out);
+            carry(area, &runs, &mut pieces);
         }
         mappings.push(mapping(area, backing, object, &runs));
     }
@@ -73,6 +75,13 @@ pub fn collect(
         .map_err(|error| failed("reading which program it runs", error))?;
     let mut executable_file = file::identify_mapped(&executable, file::Naming::Ordinary, out);
     file::carry(subject, &executable, &mut executable_file, out)?;
+    out.pages.push(Carried {
+        memory: subject.shares.memory.id,
+        memory_index: subject.memory_index,
+        layout: [subject.stat(26), subject.stat(28), subject.stat(47)],
+        pagemap,
+        pieces,
+    });
     out.note(Memory {
         id: subject.shares.memory.id,
         start_code: subject.stat(26),
@@ -157,13 +166,10 @@ fn mapping(area: &Area, backing: Backing, object: u32, runs: &[Run]) -> Mapping 
     }
 }
 
-/// Adds the pages that only this process has.
-fn carry(subject: &Subject<'_>, area: &Area, runs: &[Run], out: &mut Collected) {
+/// Adds the pages that are not those of a file or of shared memory.
+fn carry(area: &Area, runs: &[Run], pieces: &mut Vec<Piece>) {
     // PF_X, PF_W and PF_R are PROT_EXEC, PROT_WRITE and PROT_READ the other way round.
     let flags = area.protection >> 2 & 1 | area.protection & 2 | (area.protection & 1) << 2;
-    for run in pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Own) {
-        let len_bytes = run.end - run.start;
-        let source = Source::Memory(subject.memory_index, run.start);
-        out.content(Owner::Memory(subject.shares.memory.id), run.start, len_bytes, flags, source);
-    }
+    let own = pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Own);
+    pieces.extend(own.map(|run| Piece { start: run.start, end: run.end, flags }));
 }

@@ -181,6 +181,9 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
     drop(subjects);
+    let pages = std::mem::take(&mut out.pages);
+    let memory = mapping::kin::place(pages, &memories, &mut out)?;
+    out.contents.splice(0..0, memory);
     out.memories = memories;
     Ok(Outcome::Done(Box::new(out)))
 }
