@@ -12,7 +12,8 @@ pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     if !name.file_name()?.to_string_lossy().starts_with(LOADER) {
         return None;
     }
-    let is_stage = proc.text("cmdline").is_ok_and(|text| text.split('\0').nth(1) == Some(STAGE_MARK));
+    let is_stage =
+        proc.text("cmdline").is_ok_and(|text| text.split('\0').take(4).any(|word| word == STAGE_MARK));
     if !is_stage && !maps_control_page(&proc.text("maps").ok()?) {
         return None;
     }

@@ -59,6 +59,20 @@ struct Direct {
     options: Options,
 }
 
+/// Whether the kernel called us for an image, through the handler.
+fn is_by_handler() -> bool {
+    sys::auxiliary_value(AT_FLAGS) & AT_FLAGS_PRESERVE_ARGV0 != 0
+}
+
+/// The descriptor of the image that the kernel opened for a later start, which has one already.
+pub fn close_second_image() {
+    if is_by_handler()
+        && let Ok(fd) = RawFd::try_from(sys::auxiliary_value(AT_EXECFD))
+    {
+        drop(sys::adopt(fd));
+    }
+}
+
 /// A call of the loader: which image, how it is named in messages, and what is asked.
 #[derive(Debug)]
 pub struct Call {
@@ -68,21 +82,23 @@ pub struct Call {
     pub name: String,
     /// What is asked.
     pub options: Options,
+    /// Whether the kernel called us for the image, through the handler.
+    pub by_handler: bool,
 }
 
 impl Call {
     /// Understands the arguments: `ckpt-loader FILE [OPTIONS]`, or what `binfmt_misc` makes of `./FILE [OPTIONS]` with
     /// flags O and P: `loader, path, argv[0], arguments...` and the opened image in AT_EXECFD.
     pub fn from_arguments(arguments: &[String]) -> Result<Call> {
-        if sys::auxiliary_value(AT_FLAGS) & AT_FLAGS_PRESERVE_ARGV0 == 0 {
+        if !is_by_handler() {
             let direct = Direct::parse_from(arguments);
             let file = File::open(&direct.file).map_err(|error| Error::Open(direct.file.clone(), error))?;
-            return Ok(Call { file, name: direct.file, options: direct.options });
+            return Ok(Call { file, name: direct.file, options: direct.options, by_handler: false });
         }
         let name = arguments.get(2).or(arguments.get(1)).cloned().unwrap_or_default();
         let options = Options::parse_from(arguments.iter().skip(2));
         let fd = RawFd::try_from(sys::auxiliary_value(AT_EXECFD));
         let fd = fd.map_err(|_| Error::Internal("the kernel gave no descriptor of the image"))?;
-        Ok(Call { file: File::from(sys::adopt(fd)), name, options })
+        Ok(Call { file: File::from(sys::adopt(fd)), name, options, by_handler: true })
     }
 }

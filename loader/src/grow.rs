@@ -16,10 +16,12 @@ use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, execveat, getpid};
 use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -283,9 +285,17 @@ fn reap(control: Control, helper: usize) -> Result<()> {
         .map_err(|error| Error::step(format!("wait for the helper {pid}"), error))
 }
 
-/// Execs the loader with what it needs to go on.
+/// Execs the loader with what it needs to go on: the image through its handler if that is how we came here, else the
+/// loader itself.
 pub fn exec_again(stage: &Stage) -> Error {
     let arguments = stage.to_arguments();
+    let strings: Vec<CString> =
+        arguments.iter().filter_map(|argument| CString::new(argument.as_bytes()).ok()).collect();
+    if stage.by_handler {
+        // The image may be somebody else's to run; the loader is always ours.
+        let none: [&CStr; 0] = [];
+        let _ = execveat(sys::borrow(stage.image), c"", &strings, &none, AtFlags::AT_EMPTY_PATH);
+    }
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ckpt-loader").args(arguments.iter().skip(1));
     let error = command.exec();

@@ -74,7 +74,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
     }
     let host = Host::look(&image, &call.options)?;
-    let plan = Plan::new(&image, &host, &call.options)?;
+    let plan = Plan::new(&image, &host, &call.options, call.by_handler)?;
     if call.options.plan {
         // A closed pipe is the reader's wish.
         let _ = std::io::stdout().write_all(plan.to_string().as_bytes());
@@ -93,6 +93,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
 fn stage_run(stage: Stage) -> ExitCode {
     match stage.point {
         Point::Aside => {
+            cli::close_second_image();
             let next = Stage { point: Point::Assemble, ..stage };
             let Err(error) = aside::start(next.hole, &next.to_arguments());
             return told("ckpt", &error);

@@ -94,6 +94,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         foreground: !options.detach && crate::supervisor::foreground_terminal().is_some(),
         joins_session: plan.joins_session,
         user_namespace: plan.identity == Identity::Namespace && plan.inner_ids.is_some(),
+        by_handler: plan.by_handler,
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
     };

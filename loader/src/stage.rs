@@ -46,6 +46,8 @@ pub struct Stage {
     pub joins_session: bool,
     /// Whether it is in a user namespace, where supplementary groups cannot be set.
     pub user_namespace: bool,
+    /// Whether the image was exec'd through its handler, by which tasks that had exec'd then do so again.
+    pub by_handler: bool,
     /// The process group of the founder.
     pub callers_group: u32,
     /// Which process of the skeleton this is.
@@ -75,6 +77,7 @@ impl Stage {
             i64::from(self.foreground),
             i64::from(self.joins_session),
             i64::from(self.user_namespace),
+            i64::from(self.by_handler),
             self.callers_group.into(),
             i64::try_from(self.process).unwrap_or(0),
         ];
@@ -82,16 +85,29 @@ impl Stage {
         fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
     }
 
-    /// What the previous start handed over, if there was one.
+    /// What the previous start handed over, if there was one. Through the handler, the kernel puts its own two arguments
+    /// first (flag P).
     pub fn from_arguments(arguments: &[String]) -> Result<Option<Stage>> {
-        let [_, mark, point, identity, numbers @ ..] = arguments else { return Ok(None) };
-        if mark != STAGE_MARK {
-            return Ok(None);
-        }
+        let mark = arguments.iter().take(4).position(|argument| argument == STAGE_MARK);
+        let Some(after) = mark.and_then(|mark| arguments.get(mark + 1..)) else { return Ok(None) };
+        let [point, identity, numbers @ ..] = after else { return Ok(None) };
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
         let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
-        let [image, control, report, start, heap, pages, arena, foreground, joins, user, group, process] =
-            numbers[..]
+        let [
+            image,
+            control,
+            report,
+            start,
+            heap,
+            pages,
+            arena,
+            foreground,
+            joins,
+            user,
+            handler,
+            group,
+            process,
+        ] = numbers[..]
         else {
             return Err(broken());
         };
@@ -115,6 +131,7 @@ impl Stage {
             foreground: foreground != 0,
             joins_session: joins != 0,
             user_namespace: user != 0,
+            by_handler: handler != 0,
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
         }))

@@ -47,6 +47,8 @@ pub struct Plan {
     pub first_own_descriptor: u32,
     /// Whether the root stays in the caller's session, although it led one.
     pub joins_session: bool,
+    /// Whether the image was exec'd through its handler.
+    pub by_handler: bool,
     /// As which user and group the caller appears, if that takes a user namespace.
     pub inner_ids: Option<(u32, u32)>,
     steps: Vec<String>,
@@ -54,7 +56,7 @@ pub struct Plan {
 
 impl Plan {
     /// Decides, or says everything that stands against it.
-    pub fn new(image: &Image, host: &Host, options: &Options) -> Result<Plan> {
+    pub fn new(image: &Image, host: &Host, options: &Options, by_handler: bool) -> Result<Plan> {
         let task = root_task(image)?;
         let mut refusals = host.refusals(image, options);
         // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
@@ -91,6 +93,7 @@ impl Plan {
             wards,
             first_own_descriptor,
             joins_session,
+            by_handler,
             inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
             steps,
         })
@@ -326,7 +329,7 @@ fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) ->
                 let what = task.map_or("a helper".to_owned(), |task| task.name.to_string());
                 steps.push(format!("clone3(set_tid=[{}])  # {what}", process.pid));
                 if task.is_some_and(|task| task.has_execed) {
-                    steps.push("execve(loader)  # it had exec'd since its fork".to_owned());
+                    steps.push("execve(image)  # it had exec'd since its fork".to_owned());
                 }
             }
         }
