@@ -13,7 +13,7 @@ use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, termina
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Stage};
 use crate::sys;
-use crate::world::{Places, World, shape};
+use crate::world::{Places, Sharing, World, shape};
 use binfmt::image::Image;
 use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::task::Task;
@@ -76,7 +76,9 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -
     let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };
     let executable =
         task::open_executable(memory, world.shelf, can_set_executable(&own_credentials.credential))?;
-    let executable = rebuild_descriptors(world, process, root, executable)?;
+    let table = world.sharing(process, |task| task.descriptor_table);
+    let directories = world.sharing(process, |task| task.filesystem);
+    let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
     give_new_tid(image, root, stage.identity)?;
@@ -85,9 +87,21 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
     let threads = commit::start_threads(world, root, &own_credentials, &mut arena)?;
     timer::create(image, root, |tid| current_tid(root, stage.identity, tid))?;
-    filesystem::rebuild(image, root)?;
-    let last =
-        commit::Last { world, process, task: root, memory, own: &own_credentials, executable, threads };
+    if directories.makes {
+        // They open files by names that mean something else afterwards.
+        world.wait_for_sharers(&directories.others)?;
+        filesystem::rebuild(image, root)?;
+    }
+    let last = commit::Last {
+        world,
+        process,
+        task: root,
+        memory,
+        own: &own_credentials,
+        executable,
+        threads,
+        makes_table: table.makes,
+    };
     commit::become_task(&last, arena)
 }
 
@@ -98,6 +112,7 @@ fn rebuild_descriptors(
     process: usize,
     root: &Task,
     executable: Option<OwnedFd>,
+    sharing: &Sharing,
 ) -> Result<Option<OwnedFd>> {
     let (image, stage) = (world.image, world.stage);
     let table = image.all::<DescriptorTable>().find(|table| table.id == root.descriptor_table);
@@ -119,7 +134,12 @@ fn rebuild_descriptors(
         .into_iter()
         .chain(executable.as_ref().map(AsRawFd::as_raw_fd))
         .collect();
-    descriptor::place(image, table, world.shelf, &keep)?;
+    if sharing.makes && sharing.others.is_empty() {
+        descriptor::place(image, table, world.shelf, &keep)?;
+    } else if sharing.makes {
+        world.wait_for_sharers(&sharing.others)?;
+        descriptor::place_shared(image, table, world.shelf, above, stage.control)?;
+    }
     Ok(executable)
 }
 

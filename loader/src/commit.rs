@@ -117,6 +117,8 @@ pub struct Last<'a> {
     pub executable: Option<OwnedFd>,
     /// The other threads.
     pub threads: Started,
+    /// Whether the table of descriptors is this task's to clean up.
+    pub makes_table: bool,
 }
 
 /// Waits until every thread is at the gate, and becomes the leader's program.
@@ -175,8 +177,8 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let ptracer = [u64::from(libc::PR_SET_PTRACER.unsigned_abs()), 0];
     program.ask(system_call!(SYS_prctl), &ptracer, "the midwife's permission");
     let own = [
-        Some(world.stage.report),
-        Some(image.file.as_raw_fd()),
+        Some(world.stage.report).filter(|_| last.makes_table),
+        Some(world.image.file.as_raw_fd()).filter(|_| last.makes_table),
         last.executable.as_ref().map(AsRawFd::as_raw_fd),
     ];
     for fd in own.into_iter().flatten() {

@@ -13,7 +13,7 @@ use crate::sys;
 use crate::world::World;
 use binfmt::image::Image;
 use binfmt::note::mapping::Memory;
-use binfmt::note::task::Task;
+use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -149,7 +149,7 @@ fn is_child(made: i32) -> bool {
 /// Makes a process of the skeleton, with its process id and exit signal. Returns 0 in the child.
 pub fn make(world: &World<'_>, child: usize, sibling: bool) -> Result<i32> {
     let process = world.process(child)?;
-    let made = make_process(process, sibling, world.stage.identity, world.image);
+    let made = make_process(process, sibling, shared_flags(world, child), world.stage.identity, world.image);
     if let Ok(made) = made
         && made != 0
     {
@@ -158,14 +158,30 @@ pub fn make(world: &World<'_>, child: usize, sibling: bool) -> Result<i32> {
     made
 }
 
+/// The flags of clone3 for what a task shares with the one that makes it.
+fn shared_flags(world: &World<'_>, child: usize) -> u64 {
+    let tasks = world.maker(child).and_then(|maker| Some((world.task(maker).ok()?, world.task(child).ok()?)));
+    let Some((maker, child)) = tasks.filter(|(_, child)| child.state != RunState::Zombie) else { return 0 };
+    let flag = |same: bool, flag: i32| if same { u64::from(flag.unsigned_abs()) } else { 0 };
+    // An exec would end the sharing of a table.
+    flag(maker.descriptor_table == child.descriptor_table && !child.has_execed, libc::CLONE_FILES)
+        | flag(maker.filesystem == child.filesystem, libc::CLONE_FS)
+}
+
 /// clone3 with what the skeleton says of a process. A helper that takes a process id of the image's is made again.
-pub fn make_process(process: &Process, sibling: bool, identity: Identity, image: &Image) -> Result<i32> {
+pub fn make_process(
+    process: &Process,
+    sibling: bool,
+    flags: u64,
+    identity: Identity,
+    image: &Image,
+) -> Result<i32> {
     let failed = |error| Error::step(format!("make process {} (clone3 with set_tid)", process.pid), error);
     let wanted = if identity == Identity::Fresh { 0 } else { process.pid.cast_signed() };
     loop {
         let made = match sibling {
-            true => sys::fork_sibling(wanted),
-            false => sys::fork(wanted, process.exit_signal.cast_signed()),
+            true => sys::fork_sibling(wanted, flags),
+            false => sys::fork(wanted, process.exit_signal.cast_signed(), flags),
         };
         let made = made.map_err(failed)?;
         let taken = |id: u32| {
@@ -194,7 +210,8 @@ impl World<'_> {
     /// In a new child: it must not outlive who made it, until the midwife holds it; and one that had exec'd does so.
     fn become_child(&self, child: usize) -> Result<()> {
         let process = self.process(child)?;
-        let maker_stays = self.maker(child).is_none_or(|maker| maker.role != Role::Helper);
+        let maker = self.maker(child).and_then(|maker| self.skeleton.processes.get(maker));
+        let maker_stays = maker.is_none_or(|maker| maker.role != Role::Helper);
         if maker_stays || self.is_sibling(child) {
             let failed = |error| Error::step("tie a process to its parent", error);
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
@@ -204,12 +221,6 @@ impl World<'_> {
             return Err(error);
         }
         Ok(())
-    }
-
-    fn maker(&self, child: usize) -> Option<&Process> {
-        let makes =
-            |step: &Step| matches!(step, Step::Fork(made) | Step::ForkSibling(made) if *made == child);
-        self.skeleton.processes.iter().find(|process| process.steps.iter().any(makes))
     }
 
     fn is_sibling(&self, child: usize) -> bool {

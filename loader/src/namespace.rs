@@ -44,7 +44,7 @@ pub fn only_ids(image: &Image) -> Option<(u32, u32)> {
 
 /// Why this process cannot have namespaces of its own, if it cannot. A child tries it.
 pub fn objection(with_user: bool) -> Option<String> {
-    let child = match sys::fork(0, 0) {
+    let child = match sys::fork(0, 0, 0) {
         Ok(0) => sys::exit_now(unshare(flags(with_user)).map_or_else(|error| error as i32, |()| 0)),
         Ok(child) => Pid::from_raw(child),
         Err(error) => return Some(format!("it cannot fork ({error})")),
@@ -98,7 +98,7 @@ fn keep_capabilities() -> Result<()> {
 pub fn spawn_init(midwife: Midwife, before: impl Fn()) -> Result<Pid> {
     let control = midwife.control;
     let failed = |error| Error::step("fork the init of its pid namespace", error);
-    let init = sys::fork(0, libc::SIGCHLD).map_err(failed)?;
+    let init = sys::fork(0, libc::SIGCHLD, 0).map_err(failed)?;
     if init == 0 {
         let status = be_midwife(&midwife, before);
         if let Err(error) = status {

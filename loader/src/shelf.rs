@@ -97,6 +97,11 @@ impl Shelf {
         Shelf { numbers: numbers.filter(|(_, number)| *number >= 0).collect() }
     }
 
+    /// The numbers of its descriptors.
+    pub fn numbers(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.numbers.values().copied()
+    }
+
     /// Closes everything on it.
     pub fn close(self) {
         self.numbers.into_values().for_each(|number| drop(sys::adopt(number)));

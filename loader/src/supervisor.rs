@@ -49,7 +49,7 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
-                let made = grow::make_process(process, false, plan.identity, &image)?;
+                let made = grow::make_process(process, false, 0, plan.identity, &image)?;
                 if made == 0 {
                     end_with(supervisor, plan.identity)?;
                     control.unmap()?;

@@ -236,13 +236,15 @@ struct CloneArgs {
 /// fork(2), with a given pid if `pid` is not 0. Returns 0 in the child.
 ///
 /// The caller must have a single thread.
-pub fn fork(pid: i32, exit_signal: i32) -> Result<i32, Errno> {
-    clone(0, pid, exit_signal)
+///
+/// `flags` say what is shared: CLONE_FILES, CLONE_FS.
+pub fn fork(pid: i32, exit_signal: i32, flags: u64) -> Result<i32, Errno> {
+    clone(flags, pid, exit_signal)
 }
 
 /// fork(2) of a sibling: a child of the caller's parent, with the caller's exit signal.
-pub fn fork_sibling(pid: i32) -> Result<i32, Errno> {
-    clone(libc::CLONE_PARENT.unsigned_abs().into(), pid, 0)
+pub fn fork_sibling(pid: i32, flags: u64) -> Result<i32, Errno> {
+    clone(flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), pid, 0)
 }
 
 fn clone(flags: u64, pid: i32, exit_signal: i32) -> Result<i32, Errno> {

@@ -2,11 +2,11 @@
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::aside::Parked;
-use crate::control::{Control, Shape};
+use crate::control::{Control, Progress, Shape};
 use crate::error::{Error, Result};
 use crate::fill;
 use crate::index::Threads;
-use crate::plan::skeleton::{Process, Skeleton};
+use crate::plan::skeleton::{Process, Role, Skeleton, Step};
 use crate::plan::{self, free_range};
 use crate::rebuild::mapping;
 use crate::shelf::{self, Shelf};
@@ -47,7 +47,10 @@ impl<'a> World<'a> {
 
     /// The task that a process becomes.
     pub fn task(&self, process: usize) -> Result<&'a Task> {
-        let pid = self.process(process)?.pid;
+        let (pid, role) = self.process(process).map(|process| (process.pid, process.role))?;
+        if role != Role::Task {
+            return Err(Error::Internal("a process of the skeleton is no task"));
+        }
         let task = self.image.all::<Task>().find(|task| task.pid == pid);
         task.ok_or(Error::Internal("a process of the skeleton is no task of the image"))
     }
@@ -55,6 +58,34 @@ impl<'a> World<'a> {
     /// A task's address space.
     pub fn memory(&self, task: &Task) -> Result<&'a Memory> {
         plan::memory(self.image, task)
+    }
+
+    /// Which process makes another one.
+    pub fn maker(&self, child: usize) -> Option<usize> {
+        let makes =
+            |step: &Step| matches!(step, Step::Fork(made) | Step::ForkSibling(made) if *made == child);
+        self.skeleton.processes.iter().position(|process| process.steps.iter().any(makes))
+    }
+
+    /// Who has the same as a process of what `id` tells, and whether this process is the one that makes it: the first,
+    /// from which the others got it when they were forked.
+    pub fn sharing(&self, process: usize, id: impl Fn(&Task) -> u32) -> Sharing {
+        let own = self.task(process).map(&id).ok();
+        let same = |other: usize| other != process && self.task(other).map(&id).ok() == own;
+        let others: Vec<usize> = (0..self.skeleton.processes.len()).filter(|other| same(*other)).collect();
+        let makes = self.maker(process).is_none_or(|maker| !others.contains(&maker));
+        Sharing { makes, others }
+    }
+
+    /// Waits until these processes need nothing any more of what they share with this one.
+    pub fn wait_for_sharers(&self, others: &[usize]) -> Result<()> {
+        for other in others {
+            while self.control.progress(*other) == Progress::Building {
+                self.check_others()?;
+                self.control.wait_progress(*other, Progress::Building);
+            }
+        }
+        Ok(())
     }
 
     /// The objects of shared memory that are mapped in `memory`, or in one that is forked from it without an exec.
@@ -68,6 +99,15 @@ impl<'a> World<'a> {
             .collect();
         self.image.all::<MappedObject>().filter(|object| mapped.contains(&object.id)).collect()
     }
+}
+
+/// With whom a process shares something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// Whether this process makes it for all.
+    pub makes: bool,
+    /// The other processes of the skeleton.
+    pub others: Vec<usize>,
 }
 
 /// The ids of the memories of all tasks that descend from one with `memory` without an exec on the way.

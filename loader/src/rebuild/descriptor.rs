@@ -176,9 +176,35 @@ pub fn set_owners(
 /// Puts descriptions, which stand on the shelf above them, at the numbers of `table`. Every other descriptor but those in
 /// `keep` is closed, and with them the shelf.
 pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawFd]) -> Result<()> {
+    let mut stay = put_all(image, table, shelf)?;
+    stay.extend(keep.iter().map(|fd| fd.unsigned_abs()));
+    stay.sort_unstable();
+    close_others(&stay)
+}
+
+/// The same for a table that tasks share: what others still need, from `above` on, stays open but for the shelf and the
+/// control pages.
+pub fn place_shared(
+    image: &Image,
+    table: &DescriptorTable,
+    shelf: &Shelf,
+    above: RawFd,
+    control: RawFd,
+) -> Result<()> {
+    let mut stay = put_all(image, table, shelf)?;
+    let first = shelf.numbers().chain([control]).min().unwrap_or(above).min(above).unsigned_abs();
+    stay.sort_unstable();
+    close_others_below(first, &stay)?;
+    for number in shelf.numbers().chain([control]) {
+        drop(crate::sys::adopt(number));
+    }
+    Ok(())
+}
+
+fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<u32>> {
     let kinds: BTreeMap<u32, DescriptionKind> =
         image.all::<Description>().map(|description| (description.id, description.kind)).collect();
-    let mut stay: Vec<u32> = keep.iter().map(|fd| fd.unsigned_abs()).collect();
+    let mut stay = Vec::new();
     for entry in &table.descriptors {
         let from = match kinds.get(&entry.description) {
             Some(DescriptionKind::Closed) => continue,
@@ -189,8 +215,7 @@ pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawF
         put(from.ok_or(Error::Internal("a description was not opened"))?, entry.number, entry.close_on_exec)?;
         stay.push(entry.number);
     }
-    stay.sort_unstable();
-    close_others(&stay)
+    Ok(stay)
 }
 
 fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
@@ -202,8 +227,12 @@ fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
 
 /// Closes every descriptor that is not in the ascending list `stay`.
 pub fn close_others(stay: &[u32]) -> Result<()> {
+    close_others_below(u32::MAX, stay)
+}
+
+fn close_others_below(end: u32, stay: &[u32]) -> Result<()> {
     let mut from = 0u32;
-    for number in stay.iter().copied().chain([u32::MAX]) {
+    for number in stay.iter().copied().take_while(|number| *number < end).chain([end]) {
         if number > from {
             let args = [from.into(), u64::from(number - 1), 0, 0, 0, 0];
             crate::sys::call(libc::SYS_close_range, args)
