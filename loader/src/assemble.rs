@@ -13,7 +13,7 @@ use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, termina
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Stage};
 use crate::sys;
-use crate::world::{Places, Sharing, World, shape};
+use crate::world::{Places, Sharing, World, makers_of, shape, tasks_of};
 use binfmt::image::Image;
 use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::task::Task;
@@ -60,6 +60,8 @@ fn go_on(
         control,
         parked,
         stage,
+        tasks: tasks_of(image, skeleton),
+        makers: makers_of(skeleton),
     };
     grow::grow(&world, stage.process)
 }

@@ -37,6 +37,32 @@ pub struct World<'a> {
     pub parked: &'a Parked,
     /// What this start was told.
     pub stage: &'a Stage,
+    /// The tasks, by their places in the skeleton.
+    pub tasks: Vec<Option<&'a Task>>,
+    /// Who makes each process.
+    pub makers: Vec<Option<usize>>,
+}
+
+/// The tasks of an image, by their places in the skeleton.
+pub fn tasks_of<'a>(image: &'a Image, skeleton: &Skeleton) -> Vec<Option<&'a Task>> {
+    let by_pid: BTreeMap<u32, &Task> = image.all::<Task>().map(|task| (task.pid, task)).collect();
+    let task = |process: &Process| by_pid.get(&process.pid).copied().filter(|_| process.role == Role::Task);
+    skeleton.processes.iter().map(task).collect()
+}
+
+/// Who makes each process.
+pub fn makers_of(skeleton: &Skeleton) -> Vec<Option<usize>> {
+    let mut makers = vec![None; skeleton.processes.len()];
+    for (maker, process) in skeleton.processes.iter().enumerate() {
+        for step in &process.steps {
+            if let Step::Fork(made) | Step::ForkSibling(made) = step
+                && let Some(place) = makers.get_mut(*made)
+            {
+                *place = Some(maker);
+            }
+        }
+    }
+    makers
 }
 
 impl<'a> World<'a> {
@@ -47,11 +73,7 @@ impl<'a> World<'a> {
 
     /// The task that a process becomes.
     pub fn task(&self, process: usize) -> Result<&'a Task> {
-        let (pid, role) = self.process(process).map(|process| (process.pid, process.role))?;
-        if role != Role::Task {
-            return Err(Error::Internal("a process of the skeleton is no task"));
-        }
-        let task = self.image.all::<Task>().find(|task| task.pid == pid);
+        let task = self.tasks.get(process).copied().flatten();
         task.ok_or(Error::Internal("a process of the skeleton is no task of the image"))
     }
 
@@ -62,17 +84,17 @@ impl<'a> World<'a> {
 
     /// Which process makes another one.
     pub fn maker(&self, child: usize) -> Option<usize> {
-        let makes =
-            |step: &Step| matches!(step, Step::Fork(made) | Step::ForkSibling(made) if *made == child);
-        self.skeleton.processes.iter().position(|process| process.steps.iter().any(makes))
+        self.makers.get(child).copied().flatten()
     }
 
     /// Who has the same as a process of what `id` tells, and whether this process is the one that makes it: the first,
     /// from which the others got it when they were forked.
     pub fn sharing(&self, process: usize, id: impl Fn(&Task) -> u32) -> Sharing {
         let own = self.task(process).map(&id).ok();
-        let same = |other: usize| other != process && self.task(other).map(&id).ok() == own;
-        let others: Vec<usize> = (0..self.skeleton.processes.len()).filter(|other| same(*other)).collect();
+        let same = |(other, task): (usize, &Option<&Task>)| {
+            (other != process && task.map(&id) == own).then_some(other)
+        };
+        let others: Vec<usize> = self.tasks.iter().enumerate().filter_map(same).collect();
         let makes = self.maker(process).is_none_or(|maker| !others.contains(&maker));
         Sharing { makes, others }
     }
