@@ -31,7 +31,8 @@ pub fn assemble(stage: &Stage) {
 
 fn build(stage: &Stage) -> Result<Infallible> {
     block_all_signals()?;
-    let image = Image::open(File::from(sys::adopt(stage.image)))?;
+    let mut image = Image::open(File::from(sys::adopt(stage.image)))?;
+    stage.wishes.apply(&mut image, stage.user_namespace)?;
     let skeleton = plan::skeleton_of(&image, stage.joins_session, stage.identity)?;
     let parked = aside::clear_outside(stage.hole)?;
     let control = Control::map(stage.hole, shape(&image, &skeleton), sys::borrow(stage.control))?;
@@ -73,6 +74,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -
     // Of helpers and zombies; those that waited when the image was made come back with it.
     sys::drop_waiting_signals();
     mapping::finish(world, memory, inherited)?;
+    stage.wishes.change_environment(memory, process == plan::ROOT)?;
     let mut arena = Arena::map(stage.hole)?;
     let own_credentials = credential::own()?;
     let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };

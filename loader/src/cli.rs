@@ -27,6 +27,21 @@ pub struct Options {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub plan: bool,
+    /// Have descriptor N of the program lead to the file PATH (repeatable)
+    #[arg(long = "fd", value_name = "N=PATH")]
+    pub descriptors: Vec<String>,
+    /// Find at NEW what was at OLD: a file, or everything below a directory (repeatable)
+    #[arg(long = "path", value_name = "OLD=NEW")]
+    pub paths: Vec<String>,
+    /// Start in another working directory
+    #[arg(long = "cwd", value_name = "DIR")]
+    pub directory: Option<String>,
+    /// Change an environment variable, for what reads it later; a longer value than it had does not fit (repeatable)
+    #[arg(long = "env", value_name = "K=V")]
+    pub environment: Vec<String>,
+    /// Give the program the ids of the caller
+    #[arg(long)]
+    pub as_me: bool,
     /// Go on in spite of something (repeatable)
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<Allow>,

@@ -33,6 +33,7 @@ pub mod shelf;
 pub mod stage;
 pub mod supervisor;
 pub mod sys;
+pub mod wish;
 pub mod world;
 
 use binfmt::image::Image;
@@ -42,6 +43,7 @@ use plan::{Host, Plan};
 use stage::{Identity, Point, Stage};
 use std::io::Write;
 use std::process::ExitCode;
+use wish::Wishes;
 
 /// Everything the loader does, from its arguments to its exit status. A start that becomes the program never returns.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -66,13 +68,14 @@ fn resume(arguments: &[String]) -> ExitCode {
 }
 
 fn resume_image(call: Call) -> Result<ExitCode> {
-    let image = Image::open(call.file)?;
+    let mut image = Image::open(call.file)?;
     let misfits = binfmt::consistency::check(&image);
     if !misfits.is_empty() {
         let remedy = "no dumper writes this: `ckpt verify` tells all of it";
         let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
         return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
     }
+    Wishes::of(&call.options).apply(&mut image, false)?;
     let host = Host::look(&image, &call.options)?;
     let plan = Plan::new(&image, &host, &call.options, call.by_handler)?;
     if call.options.plan {

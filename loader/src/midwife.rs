@@ -16,6 +16,7 @@ use crate::rebuild::descriptor::dup_above;
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
+use crate::wish::Wishes;
 use crate::world::shape;
 use binfmt::image::Image;
 use nix::errno::Errno;
@@ -97,6 +98,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         by_handler: plan.by_handler,
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
+        wishes: Wishes::of(options),
     };
     Ok((stage, shelf))
 }

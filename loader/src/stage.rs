@@ -2,6 +2,7 @@
 
 use crate::arena::Hole;
 use crate::error::{Error, Result};
+use crate::wish::Wishes;
 use binfmt::underway::STAGE_MARK;
 use std::os::fd::RawFd;
 
@@ -52,6 +53,8 @@ pub struct Stage {
     pub callers_group: u32,
     /// Which process of the skeleton this is.
     pub process: usize,
+    /// What shall be otherwise than in the image.
+    pub wishes: Wishes,
 }
 
 impl Stage {
@@ -82,7 +85,8 @@ impl Stage {
             i64::try_from(self.process).unwrap_or(0),
         ];
         let fixed = ["ckpt-loader", STAGE_MARK, point, identity].map(str::to_owned);
-        fixed.into_iter().chain(numbers.map(|number| number.to_string())).collect()
+        let numbers = numbers.map(|number| number.to_string());
+        fixed.into_iter().chain(numbers).chain(self.wishes.to_arguments()).collect()
     }
 
     /// What the previous start handed over, if there was one. Through the handler, the kernel puts its own two arguments
@@ -90,9 +94,9 @@ impl Stage {
     pub fn from_arguments(arguments: &[String]) -> Result<Option<Stage>> {
         let mark = arguments.iter().take(4).position(|argument| argument == STAGE_MARK);
         let Some(after) = mark.and_then(|mark| arguments.get(mark + 1..)) else { return Ok(None) };
-        let [point, identity, numbers @ ..] = after else { return Ok(None) };
+        let [point, identity, rest @ ..] = after else { return Ok(None) };
         let broken = || Error::Internal("what one stage of the loader handed to the next is broken");
-        let numbers: Vec<i64> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+        let numbers: Vec<i64> = rest.iter().map_while(|number| number.parse().ok()).collect();
         let [
             image,
             control,
@@ -134,6 +138,7 @@ impl Stage {
             by_handler: handler != 0,
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
+            wishes: Wishes::from_arguments(rest.get(numbers.len()..).unwrap_or_default()),
         }))
     }
 }
