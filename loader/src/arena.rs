@@ -67,6 +67,13 @@ impl Arena {
         Ok(Arena { next: start, end: start + len_bytes })
     }
 
+    /// A part of it for a task that shares this memory.
+    pub fn split(&mut self, len_bytes: usize) -> Result<Arena> {
+        let next = self.reserve(len_bytes, PAGE_BYTES)?;
+        self.next = self.next.next_multiple_of(PAGE_BYTES);
+        Ok(Arena { next, end: self.next })
+    }
+
     /// Room for `len_bytes` bytes of zeros at a multiple of `align`.
     pub fn reserve(&mut self, len_bytes: usize, align: u64) -> Result<u64> {
         let at = self.next.next_multiple_of(align);

@@ -1,11 +1,10 @@
 //! The second start, in the hole: the task is built around it.
 
-use crate::arena::Arena;
 use crate::aside;
 use crate::commit;
 use crate::control::{Control, Word};
 use crate::error::{Error, Result};
-use crate::grow;
+use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::descriptor;
@@ -43,6 +42,12 @@ fn build(stage: &Stage) -> Result<Infallible> {
     Err(Error::Told)
 }
 
+/// The same for a task that shares another one's memory.
+pub fn fail(world: &World<'_>, error: &Error) {
+    tell(world.stage.report, error);
+    world.control.set(Word::Failed, 1);
+}
+
 fn go_on(
     stage: &Stage,
     image: &Image,
@@ -68,14 +73,16 @@ fn go_on(
 }
 
 /// The last step of every task: it takes what is its own, and becomes the program.
-pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -> Result<Infallible> {
+pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) -> Result<Infallible> {
     let (image, stage) = (world.image, world.stage);
     let memory = world.memory(root)?;
     // Of helpers and zombies; those that waited when the image was made come back with it.
     sys::drop_waiting_signals();
-    mapping::finish(world, memory, inherited)?;
+    if !ground.shared {
+        mapping::finish(world, memory, ground.inherited)?;
+    }
     stage.wishes.change_environment(memory, process == plan::ROOT)?;
-    let mut arena = Arena::map(stage.hole)?;
+    let mut arena = ground.arena;
     let own_credentials = credential::own()?;
     let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };
     let executable =
@@ -105,6 +112,8 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, inherited: bool) -
         executable,
         threads,
         makes_table: table.makes,
+        makes_handlers: world.sharing(process, |task| task.signal_handlers).makes,
+        shared_memory: ground.shared,
     };
     commit::become_task(&last, arena)
 }

@@ -119,6 +119,10 @@ pub struct Last<'a> {
     pub threads: Started,
     /// Whether the table of descriptors is this task's to clean up.
     pub makes_table: bool,
+    /// Whether the dispositions are this task's to set.
+    pub makes_handlers: bool,
+    /// Whether its memory is another task's to set up.
+    pub shared_memory: bool,
 }
 
 /// Waits until every thread is at the gate, and becomes the leader's program.
@@ -154,6 +158,16 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     control.set_of(process, ProcessWord::ProgramHigh, u32::try_from(at >> 32).unwrap_or(0));
     control.set_of(process, ProcessWord::ProgramBytes, word(program.len_bytes()));
     control.set_of(process, ProcessWord::TextBytes, word(text.len()));
+    if !last.shared_memory {
+        // Those who share it live in the heap that the program takes away.
+        let sharing = last.world.sharing(process, |task| task.memory);
+        for other in sharing.others {
+            while control.progress(other) != Progress::Ready {
+                last.world.check_others()?;
+                control.wait_progress(other, control.progress(other));
+            }
+        }
+    }
     sys::become_program(last.threads.run, at)
 }
 
@@ -165,10 +179,16 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let pid = current_tid(task, world.stage.identity, task.pid);
     let mut program = Program::new();
     thread::early_program(leader, arena, &mut program)?;
-    signal::dispositions(image, task, arena, &mut program)?;
+    if last.makes_handlers {
+        signal::dispositions(image, task, arena, &mut program)?;
+    }
     signal::pending(image, index, (task.pid, task.pid), (pid, pid), arena, &mut program)?;
     schedule::program(index, task.pid, arena, &mut program)?;
-    task::early_program(task, memory, last.executable.as_ref(), arena, &mut program)?;
+    let executable = last.executable.as_ref().filter(|_| !last.shared_memory);
+    if !last.shared_memory {
+        task::memory_program(task, memory, executable, arena, &mut program)?;
+    }
+    task::early_program(task, &mut program);
     limit::program(image, task, arena, &mut program)?;
     credential::program(index, task.pid, last.own, arena, &mut program)?;
     task::late_program(task, &mut program);

@@ -3,9 +3,11 @@
 //! A process that had exec'd since its fork starts here after a real exec, with nothing but the hole. One that had not
 //! is forked by its parent's loader and starts here with the memory that it inherited, whose pages the two share.
 
+use crate::arena::Arena;
 use crate::assemble;
 use crate::control::{Control, ProcessWord, Word};
 use crate::error::{Error, Result};
+use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
 use crate::rebuild::mapping;
 use crate::stage::{Identity, Point, Stage};
@@ -27,11 +29,28 @@ use std::process::Command;
 
 /// Goes through the steps of process `start` of the skeleton, and in every forked process through its own.
 pub fn grow(world: &World<'_>, start: usize) -> Result<Infallible> {
-    let mut process = Growing { world, me: start, standing: None, inherited: false };
-    loop {
-        match process.live()? {
-            Some(child) => process = Growing { me: child, ..process },
-            None => return Err(Error::Internal("a process has no last step")),
+    Growing { world, me: start, standing: None, inherited: false, arena: None }.grow()
+}
+
+/// What a task has of its own when it is finished.
+#[derive(Debug)]
+pub struct Ground {
+    /// Its working memory.
+    pub arena: Arena,
+    /// Whether a part of its memory was inherited.
+    pub inherited: bool,
+    /// Whether its memory is made by another task that shares it.
+    pub shared: bool,
+}
+
+impl Growing<'_> {
+    fn grow(self) -> Result<Infallible> {
+        let mut process = self;
+        loop {
+            match process.live()? {
+                Some(child) => process = Growing { me: child, ..process },
+                None => return Err(Error::Internal("a process has no last step")),
+            }
         }
     }
 }
@@ -44,9 +63,11 @@ struct Growing<'a> {
     standing: Option<&'a Memory>,
     /// Whether a part of its memory was inherited.
     inherited: bool,
+    /// Its working memory, once its memory stands.
+    arena: Option<Arena>,
 }
 
-impl Growing<'_> {
+impl<'a> Growing<'a> {
     /// Goes through all steps. Returns only in a child, which it is then.
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
@@ -55,6 +76,9 @@ impl Growing<'_> {
                 // This start is its result.
                 Step::Exec => {}
                 Step::Memory => self.make_memory()?,
+                Step::Fork(child) if self.world.process(*child)?.shares_memory => {
+                    self.make_sharing(*child)?
+                }
                 Step::Fork(child) => {
                     if is_child(make(self.world, *child, false)?) {
                         self.world.become_child(*child)?;
@@ -82,7 +106,9 @@ impl Growing<'_> {
                 Step::Await(zombie) => await_death(self.world.control, *zombie)?,
                 Step::Finish => {
                     let task = self.world.task(self.me)?;
-                    match assemble::finish(self.world, self.me, task, self.inherited)? {}
+                    let arena = self.arena.take().ok_or(Error::Internal("a task has no memory"))?;
+                    let ground = Ground { arena, inherited: self.inherited, shared: process.shares_memory };
+                    match assemble::finish(self.world, self.me, task, ground)? {}
                 }
             }
         }
@@ -95,10 +121,41 @@ impl Growing<'_> {
     }
 
     fn make_memory(&mut self) -> Result<()> {
+        if self.world.process(self.me)?.shares_memory {
+            return Ok(());
+        }
         let memory = self.world.memory(self.world.task(self.me)?)?;
         self.inherited = self.standing.is_some();
         mapping::populate(self.world, memory, self.standing)?;
         self.standing = Some(memory);
+        self.arena = Some(Arena::map(self.world.hole)?);
+        Ok(())
+    }
+
+    /// Makes a task that shares this one's memory.
+    fn make_sharing(&mut self, child: usize) -> Result<()> {
+        const ARENA_BYTES: usize = 1 << 20;
+        let (world, standing, inherited) = (self.world, self.standing, self.inherited);
+        let process = world.process(child)?;
+        let pid = process.pid;
+        let threads = world.image.all::<Thread>().filter(|thread| thread.pid == pid).count();
+        let arena = self.arena.as_mut().ok_or(Error::Internal("a task has no memory to share"))?;
+        let arena = Some(arena.split(ARENA_BYTES + threads * plan::PER_THREAD_BYTES)?);
+        let task = world.task(child)?;
+        let handlers = world.task(self.me).is_ok_and(|own| own.signal_handlers == task.signal_handlers);
+        let flags = if handlers { u64::from(libc::CLONE_SIGHAND.unsigned_abs()) } else { 0 };
+        let life = move || {
+            let grown = world
+                .become_child(child)
+                .and_then(|()| Growing { world, me: child, standing, inherited, arena }.grow());
+            let Err(error) = grown;
+            assemble::fail(world, &error);
+        };
+        let flags = flags | shared_flags(world, child);
+        let made =
+            sys::fork_sharing(pid.cast_signed(), process.exit_signal.cast_signed(), flags, Box::new(life))
+                .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))?;
+        world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
         Ok(())
     }
 
@@ -283,7 +340,7 @@ fn pass(control: Control, skeleton: &Skeleton, barrier: u32, check: impl Fn() ->
 fn await_death(control: Control, zombie: usize) -> Result<()> {
     let pid = control.of(zombie, ProcessWord::Pid).cast_signed();
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-    waitid(Id::Pid(Pid::from_raw(pid)), flags)
+    sys::while_waiting(|| waitid(Id::Pid(Pid::from_raw(pid)), flags))
         .map(drop)
         .map_err(|error| Error::step(format!("wait for the zombie {pid}"), error))
 }
@@ -291,7 +348,7 @@ fn await_death(control: Control, zombie: usize) -> Result<()> {
 /// Takes the end of a helper, and the signal that told of it.
 fn reap(control: Control, helper: usize) -> Result<()> {
     let pid = control.of(helper, ProcessWord::Pid).cast_signed();
-    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL))
+    sys::while_waiting(|| waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)))
         .map(drop)
         .map_err(|error| Error::step(format!("wait for the helper {pid}"), error))
 }

@@ -55,6 +55,8 @@ pub struct Ward {
     pub stopped: bool,
     /// Which ward is its parent, if one is.
     pub parent: Option<usize>,
+    /// Whether its memory is not another one's.
+    pub owns_memory: bool,
     /// Whether a SIGCHLD waited for it when it was saved, which must not be taken away.
     pub awaits_child_signal: bool,
 }
@@ -381,6 +383,9 @@ impl Ward {
 
     /// Makes the leader unmap the hole.
     fn unmap_hole(&self, hole: Hole) -> Result<()> {
+        if !self.owns_memory {
+            return Ok(());
+        }
         let call = libc::SYS_munmap;
         let result = self.call(call, [hole.start, hole.len_bytes(), 0, 0]);
         result.map(drop).map_err(|error| Error::step("unmap the loader from the program", error))

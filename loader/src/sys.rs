@@ -6,6 +6,10 @@
 //! moved everything of the loader's into it, so a range outside of the hole holds no Rust object.
 #![allow(unsafe_code)]
 
+mod process;
+
+pub use process::{become_program, fork, fork_sharing, fork_sibling, start_thread, while_waiting};
+
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -207,111 +211,15 @@ pub fn start_again(map: &MmMap, stack: u64, entry: u64) -> Result<std::convert::
     }
 }
 
-/// Leaves Rust for good: the calling task runs the program at `program` with the stub at `run`.
-pub fn become_program(run: u64, program: u64) -> ! {
-    // SAFETY: `run` is the stub's entry in executable memory of the arena, `program` ends with a Return.
-    unsafe {
-        std::arch::asm!("mov r12, {program}", "jmp {run}", program = in(reg) program, run = in(reg) run,
-            options(noreturn));
-    }
-}
-
-/// `struct clone_args` (clone3(2)).
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// fork(2), with a given pid if `pid` is not 0. Returns 0 in the child.
-///
-/// The caller must have a single thread.
-///
-/// `flags` say what is shared: CLONE_FILES, CLONE_FS.
-pub fn fork(pid: i32, exit_signal: i32, flags: u64) -> Result<i32, Errno> {
-    clone(flags, pid, exit_signal)
-}
-
-/// fork(2) of a sibling: a child of the caller's parent, with the caller's exit signal.
-pub fn fork_sibling(pid: i32, flags: u64) -> Result<i32, Errno> {
-    clone(flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), pid, 0)
-}
-
-fn clone(flags: u64, pid: i32, exit_signal: i32) -> Result<i32, Errno> {
-    let wanted = [pid];
-    let args = CloneArgs {
-        flags,
-        exit_signal: exit_signal.unsigned_abs().into(),
-        set_tid: if pid == 0 { 0 } else { wanted.as_ptr().expose_provenance() as u64 },
-        set_tid_size: u64::from(pid != 0),
-        ..CloneArgs::default()
-    };
-    // SAFETY: without CLONE_VM the child has a copy of everything; the caller is single-threaded, so no lock is held.
-    let child = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
-    Ok(i32::try_from(child).unwrap_or(i32::MAX))
-}
-
-/// Starts a thread of this process with id `tid` that runs the program at `program` with the stub at `run`, and nothing
-/// of Rust's. It needs no stack: the stub has none.
-pub fn start_thread(tid: i32, run: u64, program: u64) -> Result<i32, Errno> {
-    let wanted = [tid];
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
-    let args = CloneArgs {
-        flags: flags.unsigned_abs().into(),
-        set_tid: wanted.as_ptr().expose_provenance() as u64,
-        set_tid_size: 1,
-        ..CloneArgs::default()
-    };
-    let result: i64;
-    // SAFETY: the child shares the caller's stack pointer but never touches the stack: its next instruction loads the
-    // program and leaves for the stub, which uses none.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "mov r12, r14",
-            "jmp r15",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => result,
-            in("rdi") &raw const args,
-            in("rsi") size_of::<CloneArgs>(),
-            in("r14") program,
-            in("r15") run,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    match i32::try_from(result) {
-        Ok(tid) if tid > 0 => Ok(tid),
-        Ok(error) => Err(Errno::from_raw(-error)),
-        Err(_) => Err(Errno::EINVAL),
-    }
-}
-
 /// Sleeps until the word at `at` is no longer `value`, or something else wakes it, or `timeout_ms` has passed.
 pub fn futex_wait(at: u64, value: u32, timeout_ms: u64) {
     let seconds = i64::try_from(timeout_ms / 1000).unwrap_or(i64::MAX);
     let rest = i64::try_from(timeout_ms % 1000 * 1_000_000).unwrap_or(0);
     let timeout = libc::timespec { tv_sec: seconds, tv_nsec: rest };
-    // SAFETY: the kernel reads the word and the timeout and writes nothing. Whatever it returns, the caller looks again.
-    unsafe { libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAIT, value, &raw const timeout, 0, 0) };
+    while_waiting(|| {
+        // SAFETY: the kernel reads the word and the timeout and writes nothing. Whatever it returns, the caller looks again.
+        unsafe { libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAIT, value, &raw const timeout, 0, 0) };
+    });
 }
 
 /// Wakes everybody who sleeps on the word at `at`.

@@ -173,6 +173,7 @@ fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> 
             syscall_at: syscall_address(memory(image, task)?, host)?,
             stopped: root && options.stopped || task.state == RunState::Stopped,
             parent: place_of.get(&task.parent).copied(),
+            owns_memory: !skeleton.processes.get(*process).is_some_and(|process| process.shares_memory),
             awaits_child_signal: awaits_child_signal(image, task.pid),
         });
     }
@@ -273,7 +274,7 @@ fn first_own_descriptor(image: &Image) -> u32 {
 }
 
 /// Bytes of the hole that each thread takes: its program, its signal frame and what they point to.
-const PER_THREAD_BYTES: u64 = 48 << 10;
+pub const PER_THREAD_BYTES: usize = 48 << 10;
 /// Distance to keep from other mappings: a stack must be able to grow, and has a guard gap of a mebibyte.
 const MARGIN_BYTES: u64 = 16 << 20;
 
@@ -285,12 +286,22 @@ fn find_hole(image: &Image, control_bytes: u64, own: &[(u64, u64)]) -> Option<Ho
         start: 0,
         heap_bytes: ((64 << 20) + metadata * 16).next_multiple_of(HUGE_PAGE_BYTES),
         control_bytes,
-        arena_bytes: ((4 << 20) + metadata * 2 + threads * PER_THREAD_BYTES + PARKING_BYTES)
+        arena_bytes: ((4 << 20)
+            + tasks_sharing(image) * (2 << 20)
+            + metadata * 2
+            + threads * PER_THREAD_BYTES as u64
+            + PARKING_BYTES)
             .next_multiple_of(PAGE_BYTES),
     };
     let mut busy = busy_ranges(image);
     busy.extend_from_slice(own);
     free_range(&mut busy, hole.len_bytes()).map(|start| Hole { start, ..hole })
+}
+
+/// How many tasks share the memory of another one.
+fn tasks_sharing(image: &Image) -> u64 {
+    let memories: BTreeSet<u32> = image.all::<Task>().map(|task| task.memory).collect();
+    (image.all::<Task>().count() - memories.len()) as u64
 }
 
 /// Everything that any task of the image has mapped.

@@ -59,7 +59,7 @@ pub fn open_executable(memory: &Memory, shelf: &Shelf, permitted: bool) -> Resul
 }
 
 /// Appends the calls that must come when Rust allocates no more, and before the task gives up its rights.
-pub fn early_program(
+pub fn memory_program(
     task: &Task,
     memory: &Memory,
     executable: Option<&OwnedFd>,
@@ -94,15 +94,6 @@ pub fn early_program(
         &args,
         format!("memory layout and executable of process {}", task.pid),
     );
-    program.must(
-        system_call!(SYS_personality),
-        &[task.personality],
-        format!("personality of process {}", task.pid),
-    );
-    for mode in &task.modes {
-        let args = [mode.option.into(), mode.value];
-        program.must(system_call!(SYS_prctl), &args, format!("mode {} of process {}", mode.option, task.pid));
-    }
     if memory.deny_write_execute != 0 {
         let args = [option(PR_SET_MDWE), memory.deny_write_execute.into()];
         program.must(system_call!(SYS_prctl), &args, format!("PR_SET_MDWE of process {}", task.pid));
@@ -112,6 +103,19 @@ pub fn early_program(
         program.must(system_call!(SYS_mlockall), &args, format!("mlockall of process {}", task.pid));
     }
     Ok(())
+}
+
+/// Appends the modes of the process itself, whoever's memory it uses.
+pub fn early_program(task: &Task, program: &mut Program) {
+    program.must(
+        system_call!(SYS_personality),
+        &[task.personality],
+        format!("personality of process {}", task.pid),
+    );
+    for mode in &task.modes {
+        let args = [mode.option.into(), mode.value];
+        program.must(system_call!(SYS_prctl), &args, format!("mode {} of process {}", mode.option, task.pid));
+    }
 }
 
 /// Appends the calls that a change of credentials would undo.
