@@ -151,7 +151,8 @@ fn rebuild_descriptors(
         descriptor::place(image, table, world.shelf, &keep)?;
     } else if sharing.makes {
         world.wait_for_sharers(&sharing.others)?;
-        descriptor::place_shared(image, table, world.shelf, above, stage.control)?;
+        let first_own = plan::first_own_descriptor(image);
+        descriptor::place_shared(image, table, world.shelf, first_own, stage.control)?;
     }
     Ok(executable)
 }

@@ -202,7 +202,8 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
         last.executable.as_ref().map(AsRawFd::as_raw_fd),
     ];
     for fd in own.into_iter().flatten() {
-        program.must(system_call!(SYS_close), &[fd.unsigned_abs().into()], "a descriptor of the loader's");
+        let purpose = format!("a descriptor of the loader's in process {}", task.pid);
+        program.must(system_call!(SYS_close), &[fd.unsigned_abs().into()], purpose);
     }
     let progress = world.control.process_address(last.process, ProcessWord::Progress);
     program.push(Op::Store { address: progress, value: Progress::Ready.word() }, "ready");

@@ -266,7 +266,7 @@ fn default_identity(
 }
 
 /// Own descriptors stand above all of the image's, with room for one per open file description.
-fn first_own_descriptor(image: &Image) -> u32 {
+pub fn first_own_descriptor(image: &Image) -> u32 {
     use binfmt::note::descriptor::DescriptorTable;
     let numbers =
         image.all::<DescriptorTable>().flat_map(|table| &table.descriptors).map(|entry| entry.number);

@@ -182,19 +182,18 @@ pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawF
     close_others(&stay)
 }
 
-/// The same for a table that tasks share: what others still need, from `above` on, stays open but for the shelf and the
-/// control pages.
+/// The same for a table that tasks share: what others still need, from `first_own` on, stays open but for the shelf and
+/// the control pages.
 pub fn place_shared(
     image: &Image,
     table: &DescriptorTable,
     shelf: &Shelf,
-    above: RawFd,
+    first_own: u32,
     control: RawFd,
 ) -> Result<()> {
     let mut stay = put_all(image, table, shelf)?;
-    let first = shelf.numbers().chain([control]).min().unwrap_or(above).min(above).unsigned_abs();
     stay.sort_unstable();
-    close_others_below(first, &stay)?;
+    close_others_below(first_own, &stay)?;
     for number in shelf.numbers().chain([control]) {
         drop(crate::sys::adopt(number));
     }
