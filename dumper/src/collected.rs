@@ -2,7 +2,7 @@
 
 use crate::collect::mapping::kin::Carried;
 use crate::error::{Findings, Unsupported};
-use crate::memory::TaskMemory;
+use crate::memory::{Manner, TaskMemory};
 use crate::procdir::ProcDir;
 use binfmt::address::Pid;
 use binfmt::image::{Owner, Segment, StandardNote};
@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// Where the bytes of a segment come from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// This address in the memory with this index.
-    Memory(usize, u64),
+    /// This address in the memory with this index, read in this manner.
+    Memory(usize, u64, Manner),
     /// A file, from this offset.
     File(Arc<File>, u64),
     /// The segment with this index, which comes before.

@@ -54,10 +54,37 @@ impl TaskMemory {
     }
 }
 
+/// How memory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Manner {
+    /// By `process_vm_readv`, which is fast. It pins pages, and the kernel gives the process its own copy of a page that it
+    /// shares since a fork before it pins it: for pages that are nobody else's.
+    Fast,
+    /// Through the file, page by page, which leaves pages shared.
+    Gentle,
+}
+
 impl TaskMemory {
     /// Fills `buf` from `ranges` (address and length), which together are as long. What `process_vm_readv` cannot read
     /// (PROT_NONE) is read through the file.
-    pub fn read_ranges(&self, ranges: &[(u64, u64)], buf: &mut [u8]) -> Result<(), Errno> {
+    pub fn read_ranges(&self, ranges: &[(u64, u64)], buf: &mut [u8], manner: Manner) -> Result<(), Errno> {
+        match manner {
+            Manner::Fast => self.read_fast(ranges, buf),
+            Manner::Gentle => self.read_gently(ranges, buf),
+        }
+    }
+
+    fn read_gently(&self, ranges: &[(u64, u64)], buf: &mut [u8]) -> Result<(), Errno> {
+        let mut rest = buf;
+        for (address, len) in ranges {
+            let (mine, after) = rest.split_at_mut(usize::try_from(*len).map_err(|_| Errno::EFAULT)?);
+            self.read(*address, mine)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn read_fast(&self, ranges: &[(u64, u64)], buf: &mut [u8]) -> Result<(), Errno> {
         let number = |value: u64| usize::try_from(value).map_err(|_| Errno::EFAULT);
         let remote = ranges
             .iter()
@@ -72,12 +99,6 @@ impl TaskMemory {
         if read == Err(Errno::ESRCH) {
             return Err(Errno::ESRCH);
         }
-        let mut rest = buf;
-        for (address, len) in ranges {
-            let (mine, after) = rest.split_at_mut(number(*len)?);
-            self.read(*address, mine)?;
-            rest = after;
-        }
-        Ok(())
+        self.read_gently(ranges, buf)
     }
 }

@@ -9,7 +9,7 @@ pub use sink::Sink;
 
 use crate::collected::Source;
 use crate::error::Error;
-use crate::memory::TaskMemory;
+use crate::memory::{Manner, TaskMemory};
 use binfmt::address::Pid;
 use binfmt::digest::{self, digest};
 use binfmt::image::{Layout, Segment};
@@ -195,13 +195,15 @@ impl Job<'_> {
             let Some((_, source)) = self.contents.get(first.segment) else { break };
             let len = usize::try_from(first.len_bytes).unwrap_or(0);
             match source {
-                Source::Memory(index, _) => {
-                    let ranges = parts.iter().map_while(|part| self.address(*index, part));
+                Source::Memory(index, _, manner) => {
+                    let ranges = parts.iter().map_while(|part| self.address(*index, *manner, part));
                     let ranges: Vec<(u64, u64)> = ranges.collect();
                     let len_bytes: u64 = ranges.iter().map(|(_, len_bytes)| len_bytes).sum();
                     let (mine, after) = rest.split_at_mut(usize::try_from(len_bytes).unwrap_or(0));
                     let memory = self.memories.get(*index).ok_or(Failure::Read(*index, Errno::ESRCH))?;
-                    memory.read_ranges(&ranges, mine).map_err(|error| Failure::Read(*index, error))?;
+                    memory
+                        .read_ranges(&ranges, mine, *manner)
+                        .map_err(|error| Failure::Read(*index, error))?;
                     (rest, parts) = (after, parts.get(ranges.len()..).unwrap_or_default());
                     continue;
                 }
@@ -240,10 +242,10 @@ impl Job<'_> {
         self.contents.get(segment).and_then(|(_, source)| source.same())
     }
 
-    /// Where a part is in the memory with this index, if it is there.
-    fn address(&self, index: usize, part: &Part) -> Option<(u64, u64)> {
+    /// Where a part is in the memory with this index, if it is there and to be read in this manner.
+    fn address(&self, index: usize, manner: Manner, part: &Part) -> Option<(u64, u64)> {
         match self.contents.get(part.segment)? {
-            (_, Source::Memory(memory, start)) if *memory == index => {
+            (_, Source::Memory(memory, start, how)) if (*memory, *how) == (index, manner) => {
                 Some((start + part.offset, part.len_bytes))
             }
             _ => None,

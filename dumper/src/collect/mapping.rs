@@ -12,6 +12,7 @@ pub mod smaps;
 use super::{Collected, Subject, file};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
+use crate::memory::Manner;
 use binfmt::note::mapping::{Backing, Extent, Mapping, Memory};
 use binfmt::system_call;
 use kin::{Carried, Piece};
@@ -171,5 +172,6 @@ fn carry(area: &Area, runs: &[Run], pieces: &mut Vec<Piece>) {
     // PF_X, PF_W and PF_R are PROT_EXEC, PROT_WRITE and PROT_READ the other way round.
     let flags = area.protection >> 2 & 1 | area.protection & 2 | (area.protection & 1) << 2;
     let own = pages::within(runs, area.start, area.end).filter(|run| run.kind == Kind::Own);
-    pieces.extend(own.map(|run| Piece { start: run.start, end: run.end, flags }));
+    let manner = if area.has_shared_pages { Manner::Gentle } else { Manner::Fast };
+    pieces.extend(own.map(|run| Piece { start: run.start, end: run.end, flags, manner }));
 }

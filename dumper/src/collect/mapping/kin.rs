@@ -11,7 +11,7 @@ mod frames;
 
 use crate::collect::{Collected, Source};
 use crate::error::Error;
-use crate::memory::TaskMemory;
+use crate::memory::{Manner, TaskMemory};
 use binfmt::address::PAGE_BYTES;
 use binfmt::image::{Owner, Segment};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,8 @@ pub struct Piece {
     pub end: u64,
     /// PF_R, PF_W, PF_X.
     pub flags: u32,
+    /// How they are to be read.
+    pub manner: Manner,
 }
 
 /// The pages that are carried of one memory.
@@ -111,7 +113,7 @@ pub fn place(
     let mut stored: BTreeMap<(usize, u64), usize> = BTreeMap::new();
     for ((index, carried), parts) in all.iter().enumerate().zip(cut) {
         for part in parts {
-            let Piece { start, end, flags } = part.piece;
+            let Piece { start, end, flags, manner } = part.piece;
             let owner = Owner::Memory(carried.memory);
             let segment = Segment { owner, start, len_bytes: end - start, flags };
             let source = match part.owner {
@@ -123,7 +125,7 @@ pub fn place(
                 },
                 None => {
                     stored.insert((index, start), contents.len());
-                    Source::Memory(carried.memory_index, start)
+                    Source::Memory(carried.memory_index, start, manner)
                 }
             };
             contents.push((segment, source));

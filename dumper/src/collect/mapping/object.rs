@@ -4,7 +4,7 @@ use super::smaps::Area;
 use crate::collect::file::{self, Naming, Place};
 use crate::collect::{Collected, Source, Subject};
 use crate::error::Error;
-use crate::memory::TaskMemory;
+use crate::memory::{Manner, TaskMemory};
 use binfmt::address::PAGE_BYTES;
 use binfmt::image::Owner;
 use binfmt::note::Note;
@@ -191,7 +191,8 @@ impl Objects {
         for part in parts {
             let (from, to) = (part.offset, part.offset + readable_bytes(subject.memory, part));
             for (from, to) in covered.add(from, to) {
-                let source = Source::Memory(subject.memory_index, part.start + (from - part.offset));
+                let source =
+                    Source::Memory(subject.memory_index, part.start + (from - part.offset), Manner::Fast);
                 out.content(Owner::Object(id), from, to - from, 0, source);
             }
         }

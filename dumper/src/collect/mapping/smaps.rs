@@ -23,6 +23,8 @@ pub struct Area {
     pub page_bytes: u64,
     /// Whether any page is present or swapped out.
     pub populated: bool,
+    /// Whether another process may have one of its pages as well.
+    pub has_shared_pages: bool,
     /// Protection key.
     pub protection_key: u32,
     /// Two-letter flags, separated by spaces.
@@ -120,6 +122,7 @@ fn attribute(area: &mut Area, line: &str) -> Option<()> {
     match key {
         "KernelPageSize" => area.page_bytes = number()?.checked_mul(1024)?,
         "Rss" | "Swap" | "Private_Hugetlb" | "Shared_Hugetlb" => area.populated |= number()? > 0,
+        "Shared_Clean" | "Shared_Dirty" => area.has_shared_pages |= number()? > 0,
         "ProtectionKey" => area.protection_key = u32::try_from(number()?).ok()?,
         "VmFlags" => area.flags = value.trim().to_owned(),
         _ => {}
@@ -133,7 +136,7 @@ mod tests {
 
     const SAMPLE: &[u8] = b"\
 559e7d6d2000-559e7d6d4000 r-xp 00002000 08:01 4325413                    /usr/bin/a b\n\
-Size:                  8 kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\nRss:                   8 kB\n\
+Size:                  8 kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\nRss:                   8 kB\nShared_Clean:          4 kB\nShared_Dirty:          0 kB\n\
 Swap:                  0 kB\nTHPeligible:           0\nProtectionKey:         3\nVmFlags: rd ex mr mw me sd \n\
 7f0000000000-7f0000200000 rw-s 00000000 00:0f 77 /anon_hugepage (deleted)\n\
 KernelPageSize:     2048 kB\nRss:                   0 kB\nShared_Hugetlb:     2048 kB\nVmFlags: rd wr sh ht\n\
@@ -149,7 +152,8 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         assert_eq!((first.protection, first.shared, first.protection_key), (5, false, 3));
         assert_eq!((first.device, first.inode), (libc::makedev(8, 1), 4_325_413));
         assert_eq!(first.path, b"/usr/bin/a b");
-        assert!(first.has("sd") && !first.has("s") && first.populated);
+        assert!(first.has("sd") && !first.has("s") && first.populated && first.has_shared_pages);
+        assert!(!areas[1].has_shared_pages);
         assert_eq!((areas[1].page_bytes, areas[1].shared, areas[1].populated), (2 << 20, true, true));
         assert_eq!((areas[2].path.as_slice(), areas[2].populated), (&b""[..], false));
         assert_eq!(areas[3].path, b"[vsyscall]");

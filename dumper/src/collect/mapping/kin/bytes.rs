@@ -36,8 +36,10 @@ fn candidates(member: &Member<'_>, from: u64, to: u64) -> Result<Vec<(u64, u64)>
 }
 
 fn read(member: &Member<'_>, start: u64, buffer: &mut [u8]) -> Result<(), Error> {
-    let read = member.memory.read_ranges(&[(start, buffer.len() as u64)], buffer);
-    read.map_err(|error| Error::question(member.memory.pid(), "reading its memory", error))
+    member
+        .memory
+        .read(start, buffer)
+        .map_err(|error| Error::question(member.memory.pid(), "reading its memory", error))
 }
 
 /// The pages between `from` and `to` that a member has as an earlier one has them, for each member ascending.

@@ -34,13 +34,13 @@ pub(super) fn cut(pieces: &[&[Piece]], aliases: &[Vec<Alias>]) -> Vec<Vec<Part>>
     let cut = |(index, parts): (usize, Vec<Part>)| {
         let mut all = Vec::with_capacity(parts.len());
         for part in parts {
-            let Piece { mut start, end, flags } = part.piece;
+            let Piece { mut start, end, .. } = part.piece;
             let inside = whose(index, &part).map(|borders| borders.range(start + 1..end));
             for border in inside.into_iter().flatten().copied() {
-                all.push(Part { piece: Piece { start, end: border, flags }, ..part });
+                all.push(Part { piece: Piece { start, end: border, ..part.piece }, ..part });
                 start = border;
             }
-            all.push(Part { piece: Piece { start, end, flags }, ..part });
+            all.push(Part { piece: Piece { start, end, ..part.piece }, ..part });
         }
         all
     };
@@ -51,17 +51,17 @@ pub(super) fn cut(pieces: &[&[Piece]], aliases: &[Vec<Alias>]) -> Vec<Vec<Part>>
 fn divide(pieces: &[Piece], aliases: &[Alias]) -> Vec<Part> {
     let mut parts = Vec::with_capacity(pieces.len());
     let mut aliases = aliases.iter().peekable();
-    for Piece { start, end, flags } in pieces.iter().copied() {
-        let mut at = start;
-        while at < end {
-            while aliases.next_if(|alias| alias.end <= at).is_some() {}
+    for piece in pieces {
+        let Piece { mut start, end, .. } = *piece;
+        while start < end {
+            while aliases.next_if(|alias| alias.end <= start).is_some() {}
             let (until, owner) = match aliases.peek() {
-                Some(alias) if alias.start <= at => (alias.end.min(end), Some(alias.owner)),
+                Some(alias) if alias.start <= start => (alias.end.min(end), Some(alias.owner)),
                 Some(alias) => (alias.start.min(end), None),
                 None => (end, None),
             };
-            parts.push(Part { piece: Piece { start: at, end: until, flags }, owner });
-            at = until;
+            parts.push(Part { piece: Piece { start, end: until, ..*piece }, owner });
+            start = until;
         }
     }
     parts
@@ -70,10 +70,11 @@ fn divide(pieces: &[Piece], aliases: &[Alias]) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Manner;
     use std::collections::BTreeMap;
 
     fn piece(start: u64, end: u64) -> Piece {
-        Piece { start, end, flags: 6 }
+        Piece { start, end, flags: 6, manner: Manner::Fast }
     }
 
     fn alias(start: u64, end: u64, owner: usize) -> Alias {
