@@ -8,10 +8,24 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Reads a file of `/proc`, none of which says how long it is: most come in one piece.
+/// Reads a file of `/proc`, none of which says how long it is: most come in one piece. (`read_to_end` would ask for length
+/// and position first.)
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(8 << 10);
-    File::open(path)?.read_to_end(&mut bytes)?;
+    const PIECE_BYTES: usize = 16 << 10;
+    let mut file = File::open(path)?;
+    let (mut bytes, mut len) = (vec![0; PIECE_BYTES], 0);
+    loop {
+        match file.read(bytes.get_mut(len..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() < len + PIECE_BYTES / 4 {
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+    bytes.truncate(len);
     Ok(bytes)
 }
 
@@ -60,9 +74,10 @@ impl ProcDir {
     /// The same of a file that some kernels do not have.
     pub fn text_if_there(self, name: &str) -> Result<String, Error> {
         let path = self.path(name);
-        match fs::read_to_string(&path) {
+        match read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            read => read.map_err(|error| self.failed(&path, &error)),
+            Err(error) => Err(self.failed(&path, &error)),
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
 

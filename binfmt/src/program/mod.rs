@@ -112,7 +112,12 @@ impl Program {
 
     /// How long [`Program::encode`]'s bytes are.
     pub fn len_bytes(&self) -> usize {
-        (self.ops.len() + 1) * OP_BYTES
+        Program::bytes_of(self.ops.len())
+    }
+
+    /// The same for a program of so many operations.
+    pub fn bytes_of(operations: usize) -> usize {
+        (operations + 1) * OP_BYTES
     }
 
     /// The bytes that the stub runs, ended by an end mark. A call that must succeed and does not sends the stub on to

@@ -134,8 +134,9 @@ impl Questions {
         self.answers_at() + self.answers_bytes
     }
 
+    /// The answers follow the program, of which one operation is our own.
     fn answers_at(&self) -> u64 {
-        self.program(0).len_bytes() as u64
+        Program::bytes_of(1 + self.asked.len() + usize::from(self.knock.is_some())) as u64
     }
 
     /// The program that asks them, with its scratch memory at `scratch`. A child forked meanwhile by another thread must
@@ -144,9 +145,7 @@ impl Questions {
         let mut program = Program::new();
         let dont_fork = u64::from(libc::MADV_DONTFORK.cast_unsigned());
         program.ask(system_call!(SYS_madvise), &[scratch, 4096, dont_fork], "the scratch memory");
-        // One more operation stands at the end of every program, and the first one above is ours.
-        let operations = self.asked.len() + usize::from(self.knock.is_some());
-        let answers = scratch + (operations as u64 + 2) * (program.len_bytes() as u64 / 2);
+        let answers = scratch + self.answers_at();
         for asked in &self.asked {
             let args: Vec<u64> = asked
                 .args
