@@ -13,6 +13,7 @@
  *     probe.PID   renamed to alive.PID by the guest: it runs, and waits. (The runner then compares /proc.)
  *     go.PID      tells guest PID to go on and who it is: "original", "resumed", "first", "second".
  *     result.WHO  written by the guest: "ok N" after N checks, or "failed ..." or "skipped ...".
+ *     trouble.WHO the same of another process of its tree that has failed (tree.h).
  *
  * A guest that ends without "ok N", N at least 1 after it was told to go on, has failed, whatever its exit status: a
  * program that was resumed in the wrong place and exits with 0 is no success. */
@@ -48,6 +49,7 @@
 
 static char guest_home[PATH_MAX]; /* the directory of this run, as an absolute path */
 static char guest_who[32] = "setup";
+static char guest_member[32]; /* its name, if it is not the process that the runner knows (tree.h) */
 static atomic_int guest_checks;
 static atomic_int guest_has_failed;
 static atomic_int guest_goes_on;
@@ -75,17 +77,18 @@ __attribute__((unused)) static void guest_write_file(const char *name, const cha
 __attribute__((unused)) static void guest_result(const char *text)
 {
     char name[64];
-    snprintf(name, sizeof name, "result.%s", guest_who);
+    snprintf(name, sizeof name, "%s.%s", guest_member[0] ? "trouble" : "result", guest_who);
     guest_write_file(name, text);
 }
 
 /* Ends the guest as failed. */
 __attribute__((unused, noreturn, format(printf, 1, 2))) static void guest_fail(const char *format, ...)
 {
-    char text[1024] = "failed ";
+    char text[1024];
     va_list list;
+    int length = snprintf(text, sizeof text, "failed %s%s", guest_member, guest_member[0] ? ": " : "");
     va_start(list, format);
-    vsnprintf(text + 7, sizeof text - 7, format, list);
+    vsnprintf(text + length, sizeof text - length, format, list);
     va_end(list);
     while (atomic_exchange(&guest_has_failed, 1))
         pause(); /* another thread was first, and ends all of them */
@@ -323,7 +326,7 @@ __attribute__((unused)) static void guest_become_child(void)
 __attribute__((destructor)) static void guest_end(void)
 {
     char text[32];
-    if (!strcmp(guest_who, "setup") || atomic_load(&guest_has_failed))
+    if (guest_member[0] || !strcmp(guest_who, "setup") || atomic_load(&guest_has_failed))
         return;
     snprintf(text, sizeof text, "ok %d", atomic_load(&guest_checks));
     guest_result(text);

@@ -67,6 +67,16 @@ pub fn end(pid: Pid) {
     }
 }
 
+/// Kills those processes of `pids` that still run in `folder`.
+pub fn end_all_of(pids: &[u32], folder: &Path) {
+    let in_it =
+        |pid: &&u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    for pid in pids.iter().filter(in_it).filter_map(|pid| i32::try_from(*pid).ok()) {
+        // It may end by itself meanwhile.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
 fn is_whole(process: &Process) -> bool {
     let field = |name: &str| {
         let value = process.status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

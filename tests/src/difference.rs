@@ -26,8 +26,6 @@ enum Change {
     GrowsByAtMost(u64),
     /// Nothing but these bits, of a decimal number.
     Bits(u64),
-    /// From one group or session to another, of neither of which it is the leader.
-    NotItsOwn,
 }
 
 struct Known {
@@ -45,12 +43,11 @@ const fn known(key: &'static str, since: Between, change: Change, reason: &'stat
 }
 
 use Between::{Dump, Fresh, Resume, Unprivileged};
-use Change::{Any, Bits, GrowsByAtMost, NotItsOwn};
+use Change::{Any, Bits, GrowsByAtMost};
 
 const COUNTER: &str = "a counter of what the task has done so far";
 const PRESENT: &str = "clean pages come when they are touched, and go as the kernel likes";
 const ANOTHER_LIFE: &str = "counts from the start of this process";
-const JOB: &str = "a task that leads no group or session is in those of who resumed it";
 const OBJECT: &str = "pages of a shared object are mapped when they are touched";
 const NEW_PID: &str = "it has a new pid, as was asked";
 
@@ -104,12 +101,6 @@ const TABLE: &[Known] = &[
     known("task/*/stat/cutime", Resume, Any, ANOTHER_LIFE),
     known("task/*/stat/cstime", Resume, Any, ANOTHER_LIFE),
     known("task/*/stat/cguest_time", Resume, Any, ANOTHER_LIFE),
-    known("task/*/stat/ppid", Resume, Any, "the parent is who resumed it, or the supervisor"),
-    known("task/*/status/PPid", Resume, Any, "the parent is who resumed it, or the supervisor"),
-    known("task/*/stat/pgrp", Resume, NotItsOwn, JOB),
-    known("task/*/status/NSpgid", Resume, NotItsOwn, JOB),
-    known("task/*/stat/session", Resume, NotItsOwn, JOB),
-    known("task/*/status/NSsid", Resume, NotItsOwn, JOB),
     known("autogroup", Resume, Any, "belongs to the session"),
     known("smaps/*/Private_Hugetlb", Resume, GrowsByAtMost(0), OBJECT),
     known("smaps/*/Shared_Hugetlb", Resume, GrowsByAtMost(0), OBJECT),
@@ -178,7 +169,6 @@ fn explains<'a>(rows: impl Iterator<Item = &'a Known>, was: Option<&str>, is: Op
                     return true;
                 }
             }
-            (NotItsOwn, Some(was), Some(is)) if was != "self" && is != "self" => return true,
             (Bits(mask), ..) => free_bits |= mask,
             _ => {}
         }
@@ -235,14 +225,6 @@ mod tests {
             &[],
         );
         assert_eq!(lines, ["cwd: was `/a`, is `/b`", "x: was `1`, is gone", "y: is new, `2`"]);
-    }
-
-    #[test]
-    fn a_leader_stays_a_leader() {
-        let group = |pgrp: &str| snapshot(&[("task/0/tid", "5"), ("task/0/stat/pgrp", pgrp)]);
-        assert!(unexplained(&group("7"), &group("8"), Resume, &[]).is_empty());
-        assert_eq!(unexplained(&group("self"), &group("8"), Resume, &[]).len(), 1);
-        assert_eq!(unexplained(&group("7"), &group("8"), Dump, &[]).len(), 1);
     }
 
     #[test]

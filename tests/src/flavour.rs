@@ -1,13 +1,13 @@
 //! The ways in which a case is checkpointed and goes on.
 
-use crate::difference::{Between, unexplained};
+use crate::difference::Between;
 use crate::guest::Guest;
 use crate::handler::Handler;
 use crate::machine;
-use crate::snapshot::{self, Snapshot};
 use crate::spec::{Expect, Spec, State};
 use crate::stage::Stage;
 use crate::tools::{self, Tools, User};
+use crate::tree::{self, Tree};
 use crate::{Outcome, Stopped, image};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,10 @@ impl Flavour {
         Flavour::Twice,
         Flavour::User,
     ];
+
+    /// Those in which no process gets another process id.
+    pub const KEEPING_IDS: [Flavour; 5] =
+        [Flavour::Alone, Flavour::Running, Flavour::Killed, Flavour::Again, Flavour::Exec];
 
     /// Its name in specs and in the names of tests.
     pub fn name(self) -> &'static str {
@@ -103,7 +107,13 @@ impl Trial<'_> {
         if self.spec.state == State::Stopped {
             guest.stop()?;
         }
-        let before = snapshot::take(guest.pid)?;
+        let before = tree::take(guest.pid)?;
+        guest.has_members(before.members.keys());
+        if before.members.len() != self.spec.tasks {
+            let ids: Vec<_> = before.members.keys().collect();
+            let text = format!("it has {} processes, not {}: {ids:?}", ids.len(), self.spec.tasks);
+            return Err(Stopped::Failed(text));
+        }
         match self.flavour {
             Flavour::Alone => {
                 self.compare(&before, guest.pid, Between::Dump)?;
@@ -139,7 +149,7 @@ impl Trial<'_> {
         guest.go(who)
     }
 
-    fn left_running(&self, guest: Guest, before: &Snapshot) -> Outcome<()> {
+    fn left_running(&self, guest: Guest, before: &Tree) -> Outcome<()> {
         let checked = self.dumper(&guest, &["--check"])?;
         if !checked.status.success() {
             return Err(Stopped::Failed(format!("ckpt-dump --check: {} {}", checked.status, checked.error)));
@@ -149,11 +159,21 @@ impl Trial<'_> {
         }
         self.dump(&guest, &[])?;
         self.compare(before, guest.pid, Between::Dump)?;
-        image::check(&self.image(), &self.spec.show, &self.stage.folder, self.tools)?;
+        self.check_image()?;
         self.go(guest, "original")
     }
 
-    fn killed_and_resumed(&self, guest: Guest, before: &Snapshot) -> Outcome<Guest> {
+    fn check_image(&self) -> Outcome<()> {
+        use std::os::unix::fs::MetadataExt;
+        let size_bytes = fs::metadata(self.image())?.blocks() * 512;
+        if let Some(limit_bytes) = self.spec.image_below_bytes.filter(|limit| size_bytes > *limit) {
+            let text = format!("the image takes {size_bytes} bytes, more than {limit_bytes}");
+            return Err(Stopped::Failed(text));
+        }
+        image::check(&self.image(), &self.spec.show, &self.stage.folder, self.tools)
+    }
+
+    fn killed_and_resumed(&self, guest: Guest, before: &Tree) -> Outcome<Guest> {
         let pid = guest.pid;
         // A resumed guest is dumped over the image that it came from.
         self.dump(&guest, &["--kill"])?;
@@ -161,7 +181,7 @@ impl Trial<'_> {
         self.resume(Some(pid), before)
     }
 
-    fn resumed_beside_the_original(&self, guest: Guest, before: &Snapshot) -> Outcome<()> {
+    fn resumed_beside_the_original(&self, guest: Guest, before: &Tree) -> Outcome<()> {
         self.dump(&guest, &[])?;
         let first = self.resume(None, before)?;
         let second = self.resume(None, before)?;
@@ -170,7 +190,7 @@ impl Trial<'_> {
         self.go(first, "first")
     }
 
-    fn refused(&self, guest: Guest, before: &Snapshot, text: &str) -> Outcome<()> {
+    fn refused(&self, guest: Guest, before: &Tree, text: &str) -> Outcome<()> {
         for options in [&["--check"][..], &["-o", IMAGE][..]] {
             let finished = self.dumper(&guest, options)?;
             if finished.status.success() || finished.status.code().is_none() {
@@ -212,12 +232,13 @@ impl Trial<'_> {
     }
 
     /// A copy that goes on as far as to where it waits, compared with the original; with process id `pid` or a new one.
-    fn resume(&self, pid: Option<u32>, before: &Snapshot) -> Outcome<Guest> {
+    fn resume(&self, pid: Option<u32>, before: &Tree) -> Outcome<Guest> {
         // What an earlier copy made the loader say.
         let _ = fs::remove_file(self.stage.folder.join("restore"));
         let (child, _handler) = self.loader(pid.is_some())?;
         let exec_d = child.id();
-        let guest = Guest::adopt(child, pid.unwrap_or(exec_d), &self.stage.folder, self.spec.state)?;
+        let mut guest = Guest::adopt(child, pid.unwrap_or(exec_d), &self.stage.folder, self.spec.state)?;
+        guest.has_members(before.members.keys().filter(|_| before.members.len() > 1));
         let between = match (pid, self.flavour) {
             (Some(_), _) => Between::Resume,
             (None, Flavour::User) => Between::Unprivileged,
@@ -243,12 +264,12 @@ impl Trial<'_> {
         Ok((child, handler))
     }
 
-    /// Fails if `/proc` says something else of `pid` than before that nothing explains.
-    fn compare(&self, before: &Snapshot, pid: u32, between: Between) -> Outcome<()> {
+    /// Fails if `/proc` says something else of `pid` and its descendants than before that nothing explains.
+    fn compare(&self, before: &Tree, pid: u32, between: Between) -> Outcome<()> {
         let start = Instant::now();
         loop {
-            let lines = match snapshot::take(pid) {
-                Ok(after) => unexplained(before, &after, between, &self.spec.may_differ),
+            let lines = match tree::take(pid) {
+                Ok(after) => after.unexplained(before, between, &self.spec.may_differ),
                 // A thread or a descriptor that went while we looked.
                 Err(error) => vec![format!("/proc/{pid}: {error}")],
             };
@@ -258,7 +279,7 @@ impl Trial<'_> {
             if start.elapsed() > SETTLING {
                 let shown: Vec<&str> = lines.iter().take(40).map(String::as_str).collect();
                 return Err(Stopped::Failed(format!(
-                    "/proc/{pid} differs in {} places:\n    {}",
+                    "/proc differs in {} places:\n    {}",
                     lines.len(),
                     shown.join("\n    ")
                 )));

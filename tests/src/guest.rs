@@ -1,5 +1,6 @@
 //! A guest that runs: the other side of `cases/guest.h`.
 
+use crate::aftermath;
 use crate::spec::State;
 use crate::stage::Stage;
 use crate::tools::{self, Tools};
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Guest {
     /// The process to look at.
     pub pid: u32,
+    /// All processes of its tree.
+    members: Vec<u32>,
     /// The process that ends as it does: itself, its parent, or its supervisor.
     child: Child,
     folder: PathBuf,
@@ -30,10 +33,16 @@ impl Guest {
     pub fn start(program: &Path, args: &[String], stage: &Stage) -> Outcome<Guest> {
         let mut command = stage.command(program, args, "output")?;
         let child = command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C").spawn()?;
-        let mut guest = Guest { pid: child.id(), child, folder: stage.folder.clone(), ended: false };
+        let (pid, folder) = (child.id(), stage.folder.clone());
+        let mut guest = Guest { pid, members: Vec::new(), child, folder, ended: false };
         let ready = guest.wait_for_file("ready")?;
         guest.pid = ready.parse()?;
         Ok(guest)
+    }
+
+    /// Says which processes are its tree.
+    pub fn has_members<'a>(&mut self, members: impl Iterator<Item = &'a u32>) {
+        self.members = members.copied().collect();
     }
 
     /// Stops it as a person would, and waits until it stands still.
@@ -65,7 +74,7 @@ impl Guest {
 
     /// Takes `child` for a guest that is, or becomes, process `pid`, and waits until it answers, or stands still.
     pub fn adopt(child: Child, pid: u32, folder: &Path, state: State) -> Outcome<Guest> {
-        let mut guest = Guest { pid, child, folder: folder.to_owned(), ended: false };
+        let mut guest = Guest { pid, members: Vec::new(), child, folder: folder.to_owned(), ended: false };
         if state == State::Stopped {
             guest.wait_until_stopped()?;
             return Ok(guest);
@@ -111,12 +120,13 @@ impl Guest {
 
     fn is_gone(&self) -> Outcome<()> {
         let start = Instant::now();
-        let place = format!("/proc/{}", self.pid);
-        while Path::new(&place).exists() {
-            if start.elapsed() > PATIENCE {
-                return Err(Stopped::Failed(format!("process {} is still there", self.pid)));
+        for pid in self.members.iter().chain([&self.pid]) {
+            while Path::new(&format!("/proc/{pid}")).exists() {
+                if start.elapsed() > PATIENCE {
+                    return Err(Stopped::Failed(format!("process {pid} is still there")));
+                }
+                std::thread::sleep(Duration::from_millis(2));
             }
-            std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
@@ -174,6 +184,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        aftermath::end_all_of(&self.members, &self.folder);
         if self.ended {
             return;
         }

@@ -2,8 +2,8 @@
 //!
 //! A case is a C program under `cases/<word>/` that says in its first lines what is to be done with it ([`spec`]). It
 //! becomes one test for every [`flavour`] in which it can be checkpointed and resumed; [`guest`] starts it on a [`stage`]
-//! and tells it to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of it
-//! is taken, and every [`difference`] that is not known and explained is a failure. [`machine`] knows what this machine
+//! and tells it to go on. While it waits, before the checkpoint and after the resume, a [`snapshot`] of all that `/proc` says of
+//! every process of its [`tree`] is taken, and every [`difference`] that is not known and explained is a failure. [`machine`] knows what this machine
 //! lacks, and [`tools`] where the programs under test are.
 //!
 //! A real [`program`] is checkpointed at random [`moments`], and what comes of it is compared with an undisturbed run.
@@ -27,6 +27,7 @@ pub mod sys;
 pub mod target;
 pub mod tools;
 pub mod tracer;
+pub mod tree;
 
 /// Why a test failed, for the person who reads it.
 pub type Outcome<T> = Result<T, Stopped>;

@@ -1,8 +1,9 @@
 //! What `/proc` says of a process, as a flat map from names to values, so that two moments can be compared.
 //!
 //! Numbers that the kernel draws at random (inodes of pipes and of memory without a name) are replaced by letters in the
-//! order in which they appear: which descriptors share a pipe still shows. Ids of the process and its threads stand
-//! only under `pid` and `task/N/tid`; where another field repeats one it says `self` or `thread N`.
+//! order in which they appear: which descriptors share a pipe still shows, also between processes with the same
+//! [`Letters`]. Ids of the process and its threads stand only under `pid` and `task/N/tid`; where another field repeats
+//! one it says `self` or `thread N`. Of a zombie there is what it left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -84,6 +85,23 @@ const WHOLE: [&str; 16] = [
     "timers",
     "uid_map",
 ];
+/// Fields of stat and status that are compared of a zombie.
+const SEEN_OF_ZOMBIES: [&str; 14] = [
+    "tid",
+    "comm",
+    "state",
+    "ppid",
+    "pgrp",
+    "session",
+    "flags",
+    "exit_signal",
+    "exit_code",
+    "PPid",
+    "NSpgid",
+    "NSsid",
+    "Uid",
+    "Gid",
+];
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 /// The per-mapping lines of smaps that describe the mapping or what is present of it.
 const SMAPS: [&str; 8] = [
@@ -98,11 +116,14 @@ const SMAPS: [&str; 8] = [
 ];
 
 /// Takes a snapshot of process `pid`.
-pub fn take(pid: u32) -> io::Result<Snapshot> {
-    let mut reader =
-        Taker { root: PathBuf::from(format!("/proc/{pid}")), found: Snapshot::new(), roles: BTreeMap::new() };
+pub fn take(pid: u32, letters: &mut Letters) -> io::Result<Snapshot> {
+    let root = PathBuf::from(format!("/proc/{pid}"));
+    let mut reader = Taker { root, found: Snapshot::new(), roles: BTreeMap::new(), letters };
     reader.put("pid", pid.to_string());
     reader.threads(pid)?;
+    if reader.found.get("task/0/stat/state").is_some_and(|state| state == "Z") {
+        return Ok(reader.zombie());
+    }
     reader.memory()?;
     reader.descriptors()?;
     for name in WHOLE {
@@ -134,14 +155,15 @@ pub fn take(pid: u32) -> io::Result<Snapshot> {
     Ok(reader.found)
 }
 
-struct Taker {
+struct Taker<'a> {
     root: PathBuf,
     found: Snapshot,
     /// What to say instead of an id.
     roles: BTreeMap<String, String>,
+    letters: &'a mut Letters,
 }
 
-impl Taker {
+impl Taker<'_> {
     fn put(&mut self, name: &str, value: impl Into<String>) {
         self.found.insert(name.to_owned(), value.into());
     }
@@ -158,6 +180,7 @@ impl Taker {
     fn threads(&mut self, pid: u32) -> io::Result<()> {
         let mut tids: Vec<u32> =
             listed(&self.root.join("task"))?.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut children = Vec::new();
         tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
         for (index, tid) in tids.iter().enumerate() {
             let role = if *tid == pid { "self".to_owned() } else { format!("thread {index}") };
@@ -168,10 +191,26 @@ impl Taker {
             self.put(&format!("task/{index}/tid"), tid.to_string());
             self.status(&folder, index)?;
             self.stat(&folder, index)?;
-            let children = fs::read_to_string(folder.join("children")).unwrap_or_default();
-            self.put(&format!("task/{index}/children"), children.trim());
+            let found = fs::read_to_string(folder.join("children")).unwrap_or_default();
+            children.extend(found.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
         }
+        // Those that had exec'd are made before others, and all by the leader: which of several that have ended wait() takes
+        // first, and __WNOTHREAD, are all that could tell.
+        children.sort_unstable();
+        let children: Vec<String> = children.iter().map(u32::to_string).collect();
+        self.put("children", children.join(" "));
         Ok(())
+    }
+
+    /// What is left of a zombie that its parent or a person can see. Its masks and dispositions are nobody's any longer.
+    fn zombie(mut self) -> Snapshot {
+        let seen = |key: &String| {
+            let Some(name) = key.strip_prefix("task/0/") else { return true };
+            let name = name.split_once('/').map_or(name, |(_, name)| name);
+            SEEN_OF_ZOMBIES.contains(&name)
+        };
+        self.found.retain(|key, _| seen(key));
+        self.found
     }
 
     fn status(&mut self, folder: &Path, index: usize) -> io::Result<()> {
@@ -208,7 +247,6 @@ impl Taker {
     }
 
     fn memory(&mut self) -> io::Result<()> {
-        let mut letters = Letters::default();
         let mut range = String::new();
         for line in fs::read_to_string(self.root.join("smaps"))?.lines() {
             if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) {
@@ -223,7 +261,7 @@ impl Taker {
             let mut rest: Vec<String> = words.map(str::to_owned).collect();
             let path = rest.get(4..).unwrap_or_default().join(" ");
             if let Some(inode) = rest.get_mut(3).filter(|_| nameless(&path)) {
-                *inode = letters.of(inode);
+                *inode = self.letters.mapped.of(inode);
             }
             self.put(&format!("maps/{range}"), rest.join(" "));
         }
@@ -231,14 +269,13 @@ impl Taker {
     }
 
     fn descriptors(&mut self) -> io::Result<()> {
-        let mut letters = Letters::default();
         for number in listed(&self.root.join("fd"))? {
             let target = link(&self.root.join("fd").join(&number))?;
             let inode_has_no_name = nameless(&target);
             let shown = match (inode_in(&target, "pipe:[", "]"), inode_in(&target, "/#", " (deleted)")) {
-                (Some(inode), _) => format!("pipe:[{}]", letters.of(inode)),
+                (Some(inode), _) => format!("pipe:[{}]", self.letters.open.of(inode)),
                 // A file of O_TMPFILE has the number of its inode for a name.
-                (None, Some(inode)) => target.replace(inode, &letters.of(inode)),
+                (None, Some(inode)) => target.replace(inode, &self.letters.open.of(inode)),
                 (None, None) => target,
             };
             self.put(&format!("fd/{number}/link"), shown);
@@ -246,7 +283,7 @@ impl Taker {
             for (index, line) in info.lines().enumerate() {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = match name {
-                    "ino" if inode_has_no_name => letters.of(value.trim()),
+                    "ino" if inode_has_no_name => self.letters.open.of(value.trim()),
                     _ => self.without_ids(&value.split_whitespace().collect::<Vec<_>>().join(" ")),
                 };
                 // A file may have several locks.
@@ -277,10 +314,17 @@ fn awake(state: &str) -> &str {
     }
 }
 
-#[derive(Default)]
-struct Letters(BTreeMap<String, String>);
+/// What to say instead of inodes without a name.
+#[derive(Debug, Default)]
+pub struct Letters {
+    mapped: Alphabet,
+    open: Alphabet,
+}
 
-impl Letters {
+#[derive(Debug, Default)]
+struct Alphabet(BTreeMap<String, String>);
+
+impl Alphabet {
     fn of(&mut self, number: &str) -> String {
         let next = format!("#{}", self.0.len() + 1);
         self.0.entry(number.to_owned()).or_insert(next).clone()
@@ -304,6 +348,10 @@ fn listed(folder: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn take(pid: u32) -> io::Result<Snapshot> {
+        super::take(pid, &mut Letters::default())
+    }
 
     #[test]
     fn a_process_is_like_itself() {

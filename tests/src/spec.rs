@@ -4,7 +4,9 @@
 //! //# expect: resumes                    or: refused "text that stands in the message"
 //! //# show: mapping shared=true          a note of this word that has all these fields, with these values
 //! //# needs: root                        or: kernel 6.13, huge-pages 2, capability sys_resource, config ANON_VMA_NAME
-//! //# flavours: running killed           default: all
+//! //# flavours: running killed           default: all, or all that keep process ids where there are several
+//! //# tasks: 4                           it has so many processes, those that have ended too; default: 1
+//! //# image-below: 70 MiB                the image takes no more
 //! //# state: stopped                     SIGSTOP before the checkpoint, SIGCONT before it goes on
 //! //# terminal: controlling              it runs at a terminal; a line is typed when it goes on
 //! //# args: one two                      of the guest
@@ -16,7 +18,7 @@
 use crate::flavour::Flavour;
 
 /// What a case says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// What becomes of a checkpoint.
     pub expect: Expect,
@@ -30,6 +32,10 @@ pub struct Spec {
     pub state: State,
     /// Whether it runs at a terminal, as the leader of its session.
     pub terminal: bool,
+    /// How many processes it has.
+    pub tasks: usize,
+    /// How much the image may take.
+    pub image_below_bytes: Option<u64>,
     /// Arguments of the guest.
     pub args: Vec<String>,
     /// Options of `ckpt-dump`.
@@ -38,6 +44,25 @@ pub struct Spec {
     pub resume: Vec<String>,
     /// Keys of a snapshot that may differ, each with the reason.
     pub may_differ: Vec<(String, String)>,
+}
+
+impl Default for Spec {
+    fn default() -> Spec {
+        Spec {
+            expect: Expect::Resumes,
+            show: Vec::new(),
+            needs: Vec::new(),
+            flavours: Vec::new(),
+            state: State::Running,
+            terminal: false,
+            tasks: 1,
+            image_below_bytes: None,
+            args: Vec::new(),
+            dump: Vec::new(),
+            resume: Vec::new(),
+            may_differ: Vec::new(),
+        }
+    }
 }
 
 /// What becomes of a checkpoint.
@@ -126,6 +151,11 @@ pub fn parse(source: &str) -> Result<Spec, String> {
                 "controlling" => spec.terminal = true,
                 _ => return Err(wrong("an unknown kind of terminal")),
             },
+            "tasks" => spec.tasks = value.parse().map_err(|_| wrong("not a number"))?,
+            "image-below" => {
+                let number = value.strip_suffix(" MiB").and_then(|number| number.parse::<u64>().ok());
+                spec.image_below_bytes = Some(number.ok_or_else(|| wrong("not N MiB"))? << 20);
+            }
             "args" => spec.args.extend(words()),
             "dump" => spec.dump.extend(words()),
             "resume" => spec.resume.extend(words()),
@@ -183,11 +213,13 @@ mod tests {
         let spec = parse(
             "//# expect: refused \"an io_uring instance\"\n//# show: mapping shared=true name=x\n\
              //# needs: kernel 6.13\n//# needs: root\n//# flavours: running killed\n//# args: a b\n\
+             //# tasks: 3\n//# image-below: 2 MiB\n\
              //# may-differ: fd/3/link another inode\nint main(void) {}\n",
         )
         .unwrap();
         assert_eq!(spec.expect, Expect::Refused("an io_uring instance".to_owned()));
         assert_eq!(spec.show[0].fields[1], ("name".to_owned(), "x".to_owned()));
+        assert_eq!((spec.tasks, spec.image_below_bytes), (3, Some(2 << 20)));
         assert_eq!(spec.needs, [Need::Kernel(6, 13), Need::Root]);
         assert_eq!(spec.flavours, [Flavour::Running, Flavour::Killed]);
         assert_eq!(spec.may_differ, [("fd/3/link".to_owned(), "another inode".to_owned())]);

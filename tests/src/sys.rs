@@ -1,4 +1,4 @@
-//! The one system call that no crate offers in a safe form.
+//! The system calls that no crate offers in a safe form.
 #![allow(unsafe_code, reason = "the home of unsafe code in this crate")]
 
 use nix::errno::Errno;
@@ -8,4 +8,33 @@ pub fn keep_descriptors_from_children() -> nix::Result<()> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed, and the call takes no pointers.
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     Errno::result(result).map(drop)
+}
+
+/// What two processes may have in common (linux/kcmp.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Common {
+    /// An open file description, under these two descriptor numbers.
+    Description(u32, u32),
+    /// The address space.
+    Memory,
+    /// The descriptor table.
+    Descriptors,
+    /// Root, working directory and umask.
+    Filesystem,
+    /// Signal dispositions.
+    Handlers,
+}
+
+/// Whether two processes share it: kcmp(2).
+pub fn have_in_common(one: u32, two: u32, what: Common) -> nix::Result<bool> {
+    let (kind, first, second) = match what {
+        Common::Description(first, second) => (0, first, second),
+        Common::Memory => (1, 0, 0),
+        Common::Descriptors => (2, 0, 0),
+        Common::Filesystem => (3, 0, 0),
+        Common::Handlers => (4, 0, 0),
+    };
+    // SAFETY: for these kinds all arguments are numbers.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, one, two, kind, first, second) };
+    Errno::result(result).map(|order| order == 0)
 }

@@ -1,5 +1,5 @@
 //# expect: resumes
-//# flavours: alone running
+//# tasks: 3
 //# show: task state=zombie
 //# show: pipe content_bytes=5
 /* A process with children, one of which has ended: they are saved with it, and nothing of it is changed. */
