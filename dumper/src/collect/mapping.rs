@@ -74,7 +74,7 @@ pub fn collect(
     }
     let executable = file::Place::magic_link(subject.proc.path("exe"))
         .map_err(|error| failed("reading which program it runs", error))?;
-    let mut executable_file = file::identify_mapped(&executable, file::Naming::Ordinary, out);
+    let mut executable_file = objects.executable(&executable, out);
     file::carry(subject, &executable, &mut executable_file, out)?;
     out.pages.push(Carried {
         memory: subject.shares.memory.id,

@@ -131,11 +131,12 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     let mut out = Collected::default();
     out.findings.processes = tree.order().len();
     let looks = tree.members().iter().map(Look::at).collect::<Result<Vec<_>, Error>>()?;
+    let namespaces = task::Namespaces::own();
     for (frozen, look) in tree.members().iter().zip(&looks) {
         out.look_at(frozen.pid());
-        task::refuse(frozen, &look.facts, &mut out);
+        task::refuse(frozen, &look.facts, &namespaces, &mut out);
     }
-    let zombies = tree.zombies().iter().map(|zombie| task::zombie(*zombie, &mut out));
+    let zombies = tree.zombies().iter().map(|zombie| task::zombie(*zombie, &namespaces, &mut out));
     let zombies = zombies.collect::<Result<Vec<_>, Error>>()?;
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
@@ -171,7 +172,8 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
             memory_index,
             shares: *shares,
             parent: if pids.contains(&parent) { parent.0.cast_unsigned() } else { 0 },
-            status: proc.text("status")?,
+            // That of the leader is that of the process.
+            status: facts.first().map_or_else(String::new, |leader| leader.status.clone()),
             stat,
             areas,
             facts,

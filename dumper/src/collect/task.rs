@@ -9,6 +9,7 @@ use crate::{parse, sys};
 use binfmt::core_note;
 use binfmt::note::task::{RunState, Task};
 use binfmt::system_call;
+use std::path::PathBuf;
 
 /// The code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -74,7 +75,7 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
 }
 
 /// The note of a task that has ended: what its parent will learn, and where it stands.
-pub fn zombie(zombie: Zombie, out: &mut Collected) -> Result<Task, Error> {
+pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> Result<Task, Error> {
     let proc = ProcDir::new(zombie.pid);
     out.look_at(zombie.pid);
     let stat = parse::owned_stat(&proc.text("stat").map_err(|_| Error::Died { pid: zombie.pid })?);
@@ -87,7 +88,8 @@ pub fn zombie(zombie: Zombie, out: &mut Collected) -> Result<Task, Error> {
             "run ckpt-dump as its user, or as root",
         );
     }
-    refuse_namespaces(proc, &["user"], out);
+    // Those that it has left are not told.
+    namespaces.refuse(proc, out);
     let inner = proc.text("status")?;
     if parse::value(&inner, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1) {
         out.unsupported(
@@ -128,7 +130,7 @@ pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
 }
 
 /// Names what keeps the process from being asked or saved at all.
-pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], out: &mut Collected) {
+pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], namespaces: &Namespaces, out: &mut Collected) {
     for thread in frozen.threads() {
         let tid = thread.tid();
         if thread.registers().cs != USER_CS {
@@ -150,22 +152,33 @@ pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], out: &mut Collected) {
             );
         }
     }
-    let kinds = ["mnt", "pid", "user", "ipc", "net", "time", "uts"];
-    refuse_namespaces(ProcDir::new(frozen.pid()), &kinds, out);
+    namespaces.refuse(ProcDir::new(frozen.pid()), out);
 }
 
-/// Paths, pids and clocks of another namespace are not those that we see.
-fn refuse_namespaces(proc: ProcDir, kinds: &[&str], out: &mut Collected) {
-    for kind in kinds {
-        let its = proc.link(&format!("ns/{kind}"));
-        let ours = std::fs::read_link(format!("/proc/self/ns/{kind}"));
-        if let (Ok(its), Ok(ours)) = (its, ours)
-            && its != ours
-        {
-            out.unsupported(
-                format!("it lives in another {kind} namespace than this program"),
-                format!("run ckpt-dump inside it: nsenter --target {} --all ckpt-dump ...", proc.pid()),
-            );
+/// Our own namespaces, by their kinds.
+#[derive(Debug)]
+pub struct Namespaces(Vec<(&'static str, PathBuf)>);
+
+impl Namespaces {
+    /// Looks which they are.
+    pub fn own() -> Namespaces {
+        let kinds = ["mnt", "pid", "user", "ipc", "net", "time", "uts"];
+        let ours = kinds.into_iter().filter_map(|kind| {
+            let link = std::fs::read_link(format!("/proc/self/ns/{kind}"));
+            Some((kind, link.ok()?))
+        });
+        Namespaces(ours.collect())
+    }
+
+    /// Names those of a process that are others: its paths, pids and clocks are not those that we see.
+    fn refuse(&self, proc: ProcDir, out: &mut Collected) {
+        for (kind, ours) in &self.0 {
+            if proc.link(&format!("ns/{kind}")).is_ok_and(|its| its != *ours) {
+                out.unsupported(
+                    format!("it lives in another {kind} namespace than this program"),
+                    format!("run ckpt-dump inside it: nsenter --target {} --all ckpt-dump ...", proc.pid()),
+                );
+            }
         }
     }
 }

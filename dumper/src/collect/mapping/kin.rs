@@ -7,6 +7,7 @@
 
 mod bytes;
 mod cut;
+mod entries;
 mod frames;
 
 use crate::collect::{Collected, Source};

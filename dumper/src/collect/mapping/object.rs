@@ -37,9 +37,22 @@ pub struct Objects {
     known: BTreeMap<(ObjectKind, u64, u64), u32>,
     /// Those that are read through mappings: what was found of each, and in which memory was looked last.
     through: BTreeMap<u32, (Covered, usize)>,
+    /// The programs that are run, by device, inode and label.
+    executables: BTreeMap<(u64, u64, Vec<u8>), FileIdentity>,
 }
 
 impl Objects {
+    /// Which program a process runs: told once for all that run it.
+    pub(super) fn executable(&mut self, place: &Place, out: &mut Collected) -> FileIdentity {
+        let key = (place.metadata.dev(), place.metadata.ino(), place.label.clone());
+        let told = self.executables.get(&key).cloned();
+        told.unwrap_or_else(|| {
+            let identity = file::identify_mapped(place, Naming::Ordinary, out);
+            self.executables.insert(key, identity.clone());
+            identity
+        })
+    }
+
     /// The notes of all of them.
     pub fn into_notes(self) -> Vec<Note> {
         self.found.into_values().map(Note::from).collect()

@@ -3,12 +3,10 @@
 //! Only pages that it does not call mapped by one process alone are compared. Two with the same bytes may never have been
 //! the same page; to store them once is right all the same.
 
-use super::{Member, SharedPage, WINDOW_BYTES};
+use super::{Member, SharedPage, WINDOW_BYTES, entries};
 use crate::error::Error;
-use crate::parse::u64_at;
 use binfmt::address::PAGE_BYTES;
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 
 /// The page is mapped by this process alone.
 const EXCLUSIVE: u64 = 1 << 56;
@@ -18,20 +16,11 @@ const PIECE_BYTES: u64 = 256 << 10;
 /// The ranges of `member` between `from` and `to` that others may share.
 fn candidates(member: &Member<'_>, from: u64, to: u64) -> Result<Vec<(u64, u64)>, Error> {
     let mut found: Vec<(u64, u64)> = Vec::new();
-    let mut entries = Vec::new();
-    for (start, end) in member.pieces_in(from, to) {
-        entries.resize(usize::try_from((end - start) / PAGE_BYTES * 8).unwrap_or_default(), 0);
-        let read = member.carried.pagemap.read_exact_at(&mut entries, start / PAGE_BYTES * 8);
-        read.map_err(|error| Error::question(member.memory.pid(), "reading its page map", error))?;
-        for (index, entry) in entries.chunks_exact(8).enumerate() {
-            let address = start + index as u64 * PAGE_BYTES;
-            match found.last_mut() {
-                _ if u64_at(entry, 0) & EXCLUSIVE != 0 => {}
-                Some(last) if last.1 == address => last.1 += PAGE_BYTES,
-                _ => found.push((address, address + PAGE_BYTES)),
-            }
-        }
-    }
+    entries::each(member, from, to, &mut Vec::new(), |address, entry| match found.last_mut() {
+        _ if entry & EXCLUSIVE != 0 => {}
+        Some(last) if last.1 == address => last.1 += PAGE_BYTES,
+        _ => found.push((address, address + PAGE_BYTES)),
+    })?;
     Ok(found)
 }
 

@@ -4,7 +4,7 @@
 //! frozen process. So the frames of an owner are looked at again after those of all others: a page that was in the same
 //! frame before and after was there in between, when another memory had it there too.
 
-use super::{Member, SharedPage, WINDOW_BYTES};
+use super::{Member, SharedPage, WINDOW_BYTES, entries};
 use crate::error::Error;
 use crate::parse::u64_at;
 use binfmt::address::PAGE_BYTES;
@@ -47,14 +47,6 @@ pub(super) fn are_visible(members: &[Member<'_>]) -> bool {
     })
 }
 
-/// The entries of the pages `from..to` of a member.
-fn entries(member: &Member<'_>, from: u64, to: u64, buffer: &mut Vec<u8>) -> Result<(), Error> {
-    let len = usize::try_from((to - from) / PAGE_BYTES * 8).unwrap_or_default();
-    buffer.resize(len, 0);
-    let read = member.carried.pagemap.read_exact_at(buffer, from / PAGE_BYTES * 8);
-    read.map_err(|error| Error::question(member.memory.pid(), "reading its page map", error))
-}
-
 /// Calls `look` with address and place of every page of `member` between `from` and `to` that may be shared.
 fn each(
     member: &Member<'_>,
@@ -63,16 +55,10 @@ fn each(
     buffer: &mut Vec<u8>,
     mut look: impl FnMut(u64, u64),
 ) -> Result<(), Error> {
-    for (start, end) in member.pieces_in(from, to) {
-        entries(member, start, end, buffer)?;
-        for (index, entry) in buffer.chunks_exact(8).enumerate() {
-            let place = place(u64_at(entry, 0));
-            if place != 0 {
-                look(start + index as u64 * PAGE_BYTES, place);
-            }
-        }
-    }
-    Ok(())
+    entries::each(member, from, to, buffer, |address, entry| match place(entry) {
+        0 => {}
+        place => look(address, place),
+    })
 }
 
 /// The pages between `from` and `to` that a member has from an earlier one, for each member ascending.
