@@ -30,8 +30,8 @@ struct Family {
 }
 
 impl Family {
-    fn start(user: Option<u32>) -> Family {
-        let name = format!("ckpt-family-{}-{}", std::process::id(), user.unwrap_or_default());
+    fn start(name: &str, user: Option<u32>) -> Family {
+        let name = format!("ckpt-family-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
@@ -274,8 +274,8 @@ fn mappings(pid: i32) -> String {
     text(pid, "maps")
 }
 
-fn dumped(user: Option<u32>) {
-    let family = Family::start(user);
+fn dumped(name: &str, user: Option<u32>) {
+    let family = Family::start(name, user);
     let before: BTreeMap<i32, String> = family.pids.iter().map(|pid| (*pid, mappings(*pid))).collect();
     for _ in 0..2 {
         let image = family.dump();
@@ -291,15 +291,58 @@ fn dumped(user: Option<u32>) {
 
 #[test]
 fn a_family_is_what_proc_says() {
-    dumped(None);
+    dumped("own", None);
 }
 
 /// Without the right to see frames, pages are compared by what is in them.
 #[test]
 fn a_family_without_privilege_is_the_same() {
     if nix::unistd::geteuid().is_root() {
-        dumped(Some(NOBODY));
+        dumped("nobody", Some(NOBODY));
     }
+}
+
+/// Killed at any time, the dumper leaves every task as it was; and no file.
+#[test]
+fn a_family_outlives_its_dumper() {
+    let family = Family::start("outlives", None);
+    let before: BTreeMap<i32, String> = family.pids.iter().map(|pid| (*pid, mappings(*pid))).collect();
+    let begun = Instant::now();
+    family.dump();
+    let longest_us = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    let path = family.folder.join("image.ckpt");
+    let mut killed = 0;
+    for round in 0..40 {
+        let _ = fs::remove_file(&path);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ckpt-dump"));
+        let command = command.arg("-o").arg(&path).arg(family.root.id().to_string()).stderr(Stdio::null());
+        let mut dumper = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(longest_us * round / 36));
+        dumper.kill().unwrap();
+        killed += usize::from(!dumper.wait().unwrap().success());
+        let begun = Instant::now();
+        while !family.pids.iter().all(|pid| is_as_it_was(*pid, &before[pid])) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "round {round}: a task is not as it was");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    assert!(killed > 10, "it was killed only {killed} times");
+    let image = family.dump();
+    assert_eq!(consistency::check(&image), Vec::<String>::new());
+    compare_tasks(&family, &image);
+    compare_memory(&image);
+    let left: Vec<_> =
+        fs::read_dir(&family.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 4, "program, file, ready, image: {left:?}");
+}
+
+/// Whether nobody traces a task, no thread of it was left stopped, and its mappings are those.
+fn is_as_it_was(pid: i32, mappings_before: &str) -> bool {
+    let runs = |tid: &u32| {
+        let status = text(pid, &format!("task/{tid}/status"));
+        status.contains("TracerPid:\t0\n") && !status.contains("State:\tt")
+    };
+    numbers(pid, "task").iter().all(runs) && mappings(pid) == mappings_before
 }
 
 #[test]

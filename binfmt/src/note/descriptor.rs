@@ -15,7 +15,8 @@ enumeration! {
         Memfd = 2,
         /// `OpenTerminal`
         Terminal = 3,
-        /// Nothing: it led out of the tree, and a resume gives the loader's own descriptor of the same number.
+        /// Nothing: it led out of the tree, and a resume gives the loader's own descriptor of the same number, or above 2 that of
+        /// the lowest number that any table has for it.
         Outside = 4,
         /// Nothing: it could not be saved and comes back closed, as `--allow` asked.
         Closed = 5,

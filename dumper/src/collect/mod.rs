@@ -126,11 +126,34 @@ impl Look {
     }
 }
 
+/// Looks at all tasks, at many of them from several threads: the kernel's answers take most of the time, and none of
+/// them has to come from the thread that traces.
+fn look_at_all(members: &[Frozen]) -> Result<Vec<Look>, Error> {
+    const FEW: usize = 8;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(FEW);
+    if members.len() <= FEW || threads == 1 {
+        return members.iter().map(Look::at).collect();
+    }
+    let look = |share: &[Frozen]| share.iter().map(Look::at).collect::<Result<Vec<_>, Error>>();
+    let shares = std::thread::scope(|scope| {
+        let share_len = members.len().div_ceil(threads);
+        let helpers: Vec<_> =
+            members.chunks(share_len).map(|share| (share, scope.spawn(move || look(share)))).collect();
+        // A share that was lost with its thread is looked at here.
+        helpers
+            .into_iter()
+            .map(|(share, helper)| helper.join().unwrap_or_else(|_| look(share)))
+            .collect::<Vec<_>>()
+    });
+    let shares = shares.into_iter().collect::<Result<Vec<_>, Error>>()?;
+    Ok(shares.into_iter().flatten().collect())
+}
+
 /// Reads everything off a frozen tree.
 pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> {
     let mut out = Collected::default();
     out.findings.processes = tree.order().len();
-    let looks = tree.members().iter().map(Look::at).collect::<Result<Vec<_>, Error>>()?;
+    let looks = look_at_all(tree.members())?;
     let namespaces = task::Namespaces::own();
     for (frozen, look) in tree.members().iter().zip(&looks) {
         out.look_at(frozen.pid());

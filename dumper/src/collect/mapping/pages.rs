@@ -56,7 +56,7 @@ pub fn within(runs: &[Run], start: u64, end: u64) -> impl Iterator<Item = Run> {
 }
 
 fn scan(pagemap: &File, guard: u64) -> Result<Vec<Run>, Errno> {
-    const REGIONS: usize = 4096;
+    const REGIONS: usize = 1024;
     let any_of = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | guard;
     let report = any_of | PAGE_IS_FILE | PAGE_IS_PFNZERO;
     let mut regions = vec![PageRegion::default(); REGIONS];
