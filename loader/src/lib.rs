@@ -84,7 +84,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match plan.identity {
-        Identity::Keep | Identity::Namespace => supervisor::resume(image, &host, &plan, &call.options),
+        Identity::Keep | Identity::Namespace => supervisor::resume(image, host, plan, &call.options),
         Identity::Fresh => {
             let stage = midwife::spawn_helper(&image, &host, &plan, &call.options)?;
             match aside::start(stage.hole, &stage.to_arguments())? {}

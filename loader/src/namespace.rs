@@ -141,6 +141,7 @@ fn be_init(midwife: &Midwife) -> ! {
     children.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK);
     let (Some(root), Ok(signals)) = (root, signals) else { sys::exit_now(0) };
+    sys::trim_heap();
     crate::supervisor::release_stdio();
     let mut stay = [0, 1, 2, root.as_raw_fd().unsigned_abs(), signals.as_fd().as_raw_fd().unsigned_abs()];
     stay.sort_unstable();

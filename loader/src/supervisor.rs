@@ -27,12 +27,12 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 /// Makes the tree and, unless it shall be detached, watches its root to its end.
-pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Result<ExitCode> {
-    let trace_options = midwife::trace_options(&image, host);
-    let (stage, shelf) = midwife::make_stage(&image, plan, options)?;
-    let control = midwife::first_control(&image, plan, &stage, &shelf)?;
+pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result<ExitCode> {
+    let trace_options = midwife::trace_options(&image, &host);
+    let (stage, shelf) = midwife::make_stage(&image, &plan, options)?;
+    let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
-    let place = Place::of(&image, plan, options);
+    let place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
     let init = if plan.identity == Identity::Namespace {
@@ -80,7 +80,8 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
         place.take_terminal();
         return Err(error);
     }
-    drop(image);
+    // What is left to do takes no memory.
+    drop((image, host, plan, midwife));
     for own in [stage.image, stage.control, stage.report] {
         drop(sys::adopt(own));
     }
@@ -89,6 +90,7 @@ pub fn resume(image: Image, host: &Host, plan: &Plan, options: &Options) -> Resu
         let _ = writeln!(std::io::stdout(), "{pid}");
         return Ok(ExitCode::SUCCESS);
     }
+    sys::trim_heap();
     watch(pid, &place)
 }
 

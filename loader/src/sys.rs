@@ -295,6 +295,12 @@ pub fn processor_features() -> Vec<u32> {
     vec![seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, more.eax]
 }
 
+/// Gives free memory of the heap back to the kernel.
+pub fn trim_heap() {
+    // SAFETY: malloc_trim has no preconditions.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// _exit(2): no destructor and no handler of the C library's runs.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
