@@ -8,7 +8,7 @@ use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::descriptor;
-use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, timer};
+use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, thread, timer};
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Stage};
 use crate::sys;
@@ -19,7 +19,6 @@ use binfmt::note::task::Task;
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
 
 /// Grows what this start is told to, and becomes it. Returns only if that failed; then it has been told why, and this
 /// process ends, and with it everything that was made.
@@ -92,7 +91,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) ->
     let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
-    give_new_tid(image, root, stage.identity)?;
+    thread::new_tid::give(image, root, memory, stage.identity)?;
     let midwife = world.control.get(Word::Midwife);
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
@@ -174,29 +173,6 @@ pub fn current_tid(task: &Task, identity: Identity, saved: u32) -> u32 {
         Identity::Fresh if saved == task.pid => std::process::id(),
         _ => saved,
     }
-}
-
-/// glibc keeps a copy of the thread id where the kernel clears it at the thread's end. Under a new id the copy would be
-/// stale, and recursive and robust mutexes would take their owner for somebody else.
-fn give_new_tid(image: &Image, task: &Task, identity: Identity) -> Result<()> {
-    let mut threads = image.all::<binfmt::note::thread::Thread>();
-    let Some(leader) = threads.find(|thread| thread.tid == task.pid) else {
-        return Err(Error::Internal("the image has no leading thread"));
-    };
-    if identity != Identity::Fresh || leader.clear_tid_address == 0 {
-        return Ok(());
-    }
-    let memory = File::options().read(true).write(true).open("/proc/self/mem");
-    let memory = memory.map_err(|error| Error::io("open /proc/self/mem", &error))?;
-    let mut word = [0; 4];
-    let is_copy = memory.read_exact_at(&mut word, leader.clear_tid_address).is_ok()
-        && u32::from_le_bytes(word) == leader.tid;
-    if is_copy {
-        memory
-            .write_all_at(&std::process::id().to_le_bytes(), leader.clear_tid_address)
-            .map_err(|error| Error::io("tell the C library its new thread id", &error))?;
-    }
-    Ok(())
 }
 
 /// Tells an error where the user sees it.

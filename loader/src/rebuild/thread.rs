@@ -1,5 +1,7 @@
 //! A thread: what it sets for itself, and the frame from which it goes on.
 
+pub mod new_tid;
+
 use crate::arena::Arena;
 use crate::error::{Error, Result};
 use crate::frame;
