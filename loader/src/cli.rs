@@ -52,7 +52,8 @@ pub struct Options {
 pub enum PidChoice {
     /// Its original one; needs CAP_CHECKPOINT_RESTORE, and every id must be free
     Keep,
-    /// A new one: this process becomes the program, which must be one process with a single thread
+    /// A new one: this process (with --detach, a child) becomes the program, which must be one process with a single
+    /// thread
     Fresh,
     /// Its original ones, in a pid namespace of its own with its own /proc; an ordinary user gets a user namespace as well
     Namespace,

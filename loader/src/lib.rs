@@ -7,6 +7,7 @@
 //!   stands against it, all at once;
 //! * [`shelf`] opens everything that tasks share;
 //! * [`supervisor`] makes the process where the old id is kept, and stays as the job that the shell sees;
+//! * [`apart`] lets who was started return where a new process becomes the program and is detached;
 //! * [`aside`] starts the loader a second time in a hole of the address space;
 //! * [`grow`] takes every process through its steps of the tree's skeleton ([`plan::skeleton`]): forks, execs, sessions;
 //! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
@@ -14,6 +15,7 @@
 //! * [`namespace`] makes a world for those whose process ids cannot be had;
 //! * [`midwife`], outside of the tree, lets all threads go at once when the last trace of the loader is gone.
 
+pub mod apart;
 pub mod arena;
 pub mod aside;
 pub mod assemble;
@@ -36,6 +38,7 @@ pub mod sys;
 pub mod wish;
 pub mod world;
 
+use apart::Side;
 use binfmt::image::Image;
 use cli::Call;
 use error::{EXIT_CANNOT_RESUME, Error, Refusal, Result};
@@ -85,8 +88,16 @@ fn resume_image(call: Call) -> Result<ExitCode> {
     }
     match plan.identity {
         Identity::Keep | Identity::Namespace => supervisor::resume(image, host, plan, &call.options),
+        Identity::Fresh if call.options.detach => match apart::fork()? {
+            Side::Caller(status) => Ok(status),
+            Side::Child(announcement) => {
+                let stage = midwife::spawn_helper(&image, &host, &plan, &call.options, Some(announcement))?;
+                let root = plan.skeleton.processes.get(stage.process);
+                supervisor::go_on(&stage, root.ok_or(Error::Internal("the skeleton has no root"))?)
+            }
+        },
         Identity::Fresh => {
-            let stage = midwife::spawn_helper(&image, &host, &plan, &call.options)?;
+            let stage = midwife::spawn_helper(&image, &host, &plan, &call.options, None)?;
             match aside::start(stage.hole, &stage.to_arguments())? {}
         }
     }

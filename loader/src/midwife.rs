@@ -7,6 +7,7 @@
 //! gate, lets every thread run to the end of its rt_sigreturn, makes the leader unmap the hole through the vdso's own
 //! `syscall` instruction, and lets go. No instruction of the program has run before that.
 
+use crate::apart::Announcement;
 use crate::arena::Hole;
 use crate::cli::Options;
 use crate::control::{Control, ProcessWord, Progress, Word};
@@ -114,7 +115,13 @@ pub fn first_control(image: &Image, plan: &Plan, stage: &Stage, shelf: &Shelf) -
 }
 
 /// Forks off the helper for a task that this process itself will become, and returns what its next start needs.
-pub fn spawn_helper(image: &Image, host: &Host, plan: &Plan, options: &Options) -> Result<Stage> {
+pub fn spawn_helper(
+    image: &Image,
+    host: &Host,
+    plan: &Plan,
+    options: &Options,
+    announcement: Option<Announcement>,
+) -> Result<Stage> {
     let trace_options = trace_options(image, host);
     let (stage, shelf) = make_stage(image, plan, options)?;
     let control = first_control(image, plan, &stage, &shelf)?;
@@ -131,7 +138,7 @@ pub fn spawn_helper(image: &Image, host: &Host, plan: &Plan, options: &Options) 
                     plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
                 let wards = wards.collect();
                 let status = Midwife { control, wards, hole: plan.hole, trace_options }.deliver(|| {});
-                help_ended(task, status, options)
+                help_ended(task, status, announcement)
             }
             // Who it is stands in the page before the task looks.
             Ok(helper) => {
@@ -151,11 +158,15 @@ pub fn spawn_helper(image: &Image, host: &Host, plan: &Plan, options: &Options) 
 }
 
 /// The end of the helper: tells what failed. Whatever was made of the task is killed then.
-fn help_ended(task: Pid, status: Result<()>, options: &Options) -> ! {
+fn help_ended(task: Pid, status: Result<()>, announcement: Option<Announcement>) -> ! {
     match &status {
-        // Nobody may be there to read it.
-        Ok(()) if options.detach => drop(writeln!(std::io::stdout(), "{task}")),
-        Ok(()) => {}
+        Ok(()) => {
+            if let Some(announcement) = announcement {
+                // Nobody may be there to read it.
+                let _ = writeln!(std::io::stdout(), "{task}");
+                announcement.make();
+            }
+        }
         Err(error) => {
             if !matches!(error, Error::Told) {
                 let _ = writeln!(std::io::stderr(), "ckpt: {error}");

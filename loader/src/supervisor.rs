@@ -95,7 +95,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
 }
 
 /// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
-fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
+pub fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
     let failed = |error| Error::step("tie the process to its supervisor", error);
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     // The supervisor may have ended before the kernel knew that this matters. From another namespace it cannot be seen, but
@@ -108,7 +108,7 @@ fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
 }
 
 /// In the child: go on to the next start.
-fn go_on(stage: &Stage, process: &Process) -> Result<ExitCode> {
+pub fn go_on(stage: &Stage, process: &Process) -> Result<ExitCode> {
     if process.steps.first() == Some(&Step::Exec) {
         return Err(grow::exec_again(&Stage { point: Point::Aside, ..stage.clone() }));
     }

@@ -4,6 +4,7 @@ use super::{Start, Way};
 use crate::tools::{self, Tools, User};
 use crate::{Outcome, Stopped};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -45,6 +46,8 @@ pub(super) struct Run {
     pid: u32,
     /// The program, or its supervisor, which ends as it does.
     child: Child,
+    /// Whether the program came to us as an orphan, when `child` had ended.
+    detached: bool,
     folder: PathBuf,
     since: Instant,
     ended: Option<ExitStatus>,
@@ -73,7 +76,14 @@ impl Run {
         let child = tools::as_user(&mut command, user)
             .spawn()
             .map_err(|error| format!("cannot start {command:?}: {error}"))?;
-        Ok(Run { pid: child.id(), child, folder: folder.to_owned(), since: Instant::now(), ended: None })
+        Ok(Run {
+            pid: child.id(),
+            child,
+            detached: false,
+            folder: folder.to_owned(),
+            since: Instant::now(),
+            ended: None,
+        })
     }
 
     /// Waits for `pause`, then makes a checkpoint; the program goes on in one way or the other.
@@ -141,6 +151,17 @@ impl Run {
     }
 
     fn ends_within(&mut self, time: Duration) -> Outcome<bool> {
+        let start = Instant::now();
+        while self.detached && self.ended.is_none() {
+            let pid = Pid::from_raw(self.pid.cast_signed());
+            self.ended = match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::Exited(_, code) => Some(ExitStatus::from_raw(code << 8)),
+                WaitStatus::Signaled(_, signal, _) => Some(ExitStatus::from_raw(signal as i32)),
+                _ if start.elapsed() > time => return Ok(false),
+                _ => None,
+            };
+            std::thread::sleep(Duration::from_millis(2));
+        }
         if self.ended.is_none() {
             self.ended = tools::wait(&mut self.child, time)?;
         }
@@ -189,14 +210,18 @@ impl Run {
 
     /// Resumes it with a new process id, and waits until it runs.
     fn resume_anew(&mut self, tools: &Tools) -> Outcome<()> {
+        // Its parent goes, and its end is ours to see.
+        nix::sys::prctl::set_child_subreaper(true)?;
         self.restore(&["--pid", "fresh", "--detach"], tools, User::Nobody)?;
-        self.pid = self.child.id();
-        let announced = self.folder.join("restore.out");
-        while fs::read_to_string(&announced)?.trim() != self.pid.to_string()
-            && !self.ends_within(Duration::from_millis(2))?
-        {}
+        let returned = self.ends_within(PATIENCE)?;
         let said = self.loader_said();
-        if said.is_empty() { Ok(()) } else { Err(Stopped::Failed(said)) }
+        if !returned || !said.is_empty() {
+            return Err(Stopped::Failed(format!("ckpt restore --detach: {:?} {said}", self.ended)));
+        }
+        let announced = fs::read_to_string(self.folder.join("restore.out"))?;
+        self.pid = announced.trim().parse().map_err(|_| format!("it said {announced:?}"))?;
+        (self.detached, self.ended) = (true, None);
+        Ok(())
     }
 
     fn restore(&mut self, options: &[&str], tools: &Tools, user: User) -> Outcome<()> {
@@ -209,7 +234,7 @@ impl Run {
         command.arg("restore").arg(IMAGE).args(options).current_dir(&self.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log("restore.out")?).stderr(log("restore.err")?);
         self.child = tools::as_user(&mut command, user).spawn()?;
-        self.ended = None;
+        (self.detached, self.ended) = (false, None);
         Ok(())
     }
 

@@ -16,6 +16,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("loader_killed::keep_small", |place| at_calls(place, &["small"], "keep", 120)),
     ("loader_killed::keep_many", |place| at_calls(place, &["many"], "keep", 100)),
     ("loader_killed::fresh", |place| at_calls(place, &["small"], "fresh", 120)),
+    ("loader_killed::fresh_apart", |place| at_calls(place, &["small"], "apart", 60)),
+    ("loader_killed::detaches", detaches),
     ("loader_killed::keep_many_at_any_time", |place| at_times(place, &["many"], "keep", 50)),
     ("loader_killed::fresh_at_any_time", |place| at_times(place, &["small"], "fresh", 60)),
 ];
@@ -75,7 +77,14 @@ impl Saved {
 
 pub(crate) fn loader(place: &Place<'_>, identity: &str) -> Command {
     let mut command = Command::new(place.tools.program("ckpt-loader"));
-    command.args([IMAGE, "--pid", identity, "--detach"]).current_dir(&place.folder);
+    let options: &[&str] = match identity {
+        // The process that is started becomes the program.
+        "fresh" => &["--pid", "fresh"],
+        // A child of it does.
+        "apart" => &["--pid", "fresh", "--detach"],
+        kept => &["--pid", kept, "--detach"],
+    };
+    command.arg(IMAGE).args(options).current_dir(&place.folder);
     command
 }
 
@@ -102,6 +111,20 @@ fn at_calls(place: &Place<'_>, args: &[&str], identity: &str, usual: usize) -> O
     }
     println!("{args:?} {identity}: killed {killed} times, {survived} times the program ran on whole");
     if killed == 0 { Err(Stopped::Failed("it was never killed".to_owned())) } else { Ok(()) }
+}
+
+/// A loader that was told to detach returns while the program runs, whose process id it prints, old or new.
+fn detaches(place: &Place<'_>) -> Outcome<()> {
+    let saved = Saved::make(place, &["small"])?;
+    for identity in ["keep", "apart"] {
+        let finished = tools::run(&mut loader(place, identity), &place.folder, "tool", User::Own)?;
+        let left = saved.left_beside(place, &["tool.out", "tool.err"])?;
+        if finished.output.trim().parse().map(Pid::from_raw).map(Left::Program) != Ok(left) {
+            let (said, error) = (finished.output, finished.error);
+            return Err(Stopped::Failed(format!("{identity}: it said {said:?} and left {left:?} {error}")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the program ran whole.
