@@ -200,13 +200,18 @@ fn refuse(pid: Pid) -> Result<(), Error> {
     if group != u64::from(pid.0.cast_unsigned()) {
         return refused("it is a thread", format!("give its process: {group}"));
     }
-    if parse::decimal(&status, "Kthread") == Some(1) || parse::value(&status, "VmSize").is_none() {
+    // The kernel says it since 6.8; memory it has none, and neither has who is about to end.
+    let kernel_thread = parse::decimal(&status, "Kthread");
+    if kernel_thread == Some(1) || parse::value(&status, "VmSize").is_none() {
         return match parse::value(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
             true if proc.threads().is_ok_and(|threads| threads.len() > 1) => refused(
                 "its main thread has ended while others run",
                 "such a process cannot be saved".to_owned(),
             ),
             true => refused("it has ended already", "its parent has yet to wait for it".to_owned()),
+            false if kernel_thread == Some(0) => {
+                refused("it is ending", "there is nothing left to save".to_owned())
+            }
             false => {
                 refused("it is a thread of the kernel", "it has no memory of its own to save".to_owned())
             }

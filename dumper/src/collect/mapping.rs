@@ -72,6 +72,9 @@ pub fn collect(
         }
         mappings.push(mapping(area, backing, object, &runs));
     }
+    if !subject.areas.iter().any(Area::is_vdso) {
+        out.unsupported("it has unmapped its vdso, through which a resume leaves the loader", NO_VDSO_ADVICE);
+    }
     let executable = file::Place::magic_link(subject.proc.path("exe"))
         .map_err(|error| failed("reading which program it runs", error))?;
     let mut executable_file = objects.executable(&executable, out);
@@ -107,6 +110,9 @@ pub fn collect(
     });
     Ok(())
 }
+
+/// What the kernel gives to every program.
+const NO_VDSO_ADVICE: &str = "start it with its vdso, and let it stay mapped";
 
 fn backing(area: &Area) -> Backing {
     match area.path.as_slice() {
