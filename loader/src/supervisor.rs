@@ -156,6 +156,13 @@ impl Place {
         }
     }
 
+    /// The same if the shell has put us in front (`fg`): with `bg` the terminal stays its own.
+    fn give_terminal_if_ours(&self) {
+        if self.terminal.as_ref().is_some_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp())) {
+            self.give_terminal();
+        }
+    }
+
     /// Takes the terminal back.
     fn take_terminal(&self) {
         if let (Some(terminal), Some(_)) = (&self.terminal, self.foreground) {
@@ -190,7 +197,7 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
                 place.take_terminal();
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
-                place.give_terminal();
+                place.give_terminal_if_ours();
                 continue_task(pid);
                 continue;
             }
@@ -199,7 +206,10 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
         }
         match sys::wait_signal(&all) {
             Ok((libc::SIGCHLD, _)) | Err(_) => {}
-            Ok((libc::SIGCONT, _)) => continue_task(pid),
+            Ok((libc::SIGCONT, _)) => {
+                place.give_terminal_if_ours();
+                continue_task(pid);
+            }
             // From the terminal: a task in our group got it by itself.
             Ok((_, from_kernel)) if from_kernel && !place.own_session && !place.own_group => {}
             Ok((signal, _)) => sys::send(pid.as_raw(), signal),
