@@ -93,25 +93,26 @@ pub fn collect<'a>(
             describe(id, kind, first, duplicate.as_fd(), out)?;
         }
     }
-    for ends in pipes.into_values() {
-        let leads_out = pipe::leads_out(&ends);
-        for end in &ends {
-            out.look_at(end.open.subject.pid());
-            let kind = match leads_out {
-                true => outside(end.open, end.lowest, out),
-                false => DescriptionKind::Pipe,
-            };
-            describe(end.description, kind, end.open, end.duplicate.as_fd(), out)?;
-        }
-        if !leads_out {
-            pipe::collect(&ends, out)?;
-        }
-    }
+    pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
         out.note(table);
     }
     Ok(())
+}
+
+/// Completes the descriptions of a pipe, which all its ends in the tree belong to.
+fn complete_pipe(ends: &[End<'_>], out: &mut Collected) -> Result<(), Error> {
+    let leads_out = pipe::leads_out(ends);
+    for end in ends {
+        out.look_at(end.open.subject.pid());
+        let kind = match leads_out {
+            true => outside(end.open, end.lowest, out),
+            false => DescriptionKind::Pipe,
+        };
+        describe(end.description, kind, end.open, end.duplicate.as_fd(), out)?;
+    }
+    if leads_out { Ok(()) } else { pipe::collect(ends, out) }
 }
 
 fn descriptor(open: &Open<'_>, description: u32) -> Descriptor {

@@ -36,6 +36,7 @@ use binfmt::address::{Pid, Tid};
 use binfmt::note::task::Task;
 use binfmt::restart::Signals;
 use mapping::smaps::Area;
+use std::collections::BTreeSet;
 
 /// What the kernel says of a thread from outside, and what the thread said itself.
 #[derive(Debug)]
@@ -182,13 +183,32 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     }
     let (memories, rest): (Vec<_>, Vec<_>) =
         looks.into_iter().map(|look| (look.memory, (look.areas, look.facts))).unzip();
-    let mut subjects = Vec::with_capacity(rest.len());
-    let parts = tree.members().iter().zip(&memories).zip(&shares).zip(rest).enumerate();
-    for (memory_index, (((frozen, memory), shares), (areas, facts))) in parts {
+    let subjects = subjects(tree, &memories, &shares, rest, options)?;
+    out.note(host::note(vdso));
+    notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
+    drop(subjects);
+    let pages = std::mem::take(&mut out.pages);
+    let memory = mapping::kin::place(pages, &memories, &mut out)?;
+    out.contents.splice(0..0, memory);
+    out.memories = memories;
+    Ok(Outcome::Done(Box::new(out)))
+}
+
+/// All tasks with what was found out about them.
+fn subjects<'a>(
+    tree: &'a Tree,
+    memories: &'a [TaskMemory],
+    shares: &[Shares],
+    looks: Vec<(Vec<Area>, Vec<ThreadFacts>)>,
+    options: &'a Options,
+) -> Result<Vec<Subject<'a>>, Error> {
+    let pids: BTreeSet<Pid> = tree.members().iter().map(Frozen::pid).collect();
+    let parts = tree.members().iter().zip(memories).zip(shares).zip(looks).enumerate();
+    let subjects = parts.map(|(memory_index, (((frozen, memory), shares), (areas, facts)))| {
         let proc = ProcDir::new(frozen.pid());
         let stat = parse::owned_stat(&proc.text("stat")?);
         let parent = Pid(parse::stat_field(&stat, 4));
-        subjects.push(Subject {
+        Ok(Subject {
             proc,
             threads: frozen.threads(),
             memory,
@@ -201,16 +221,9 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
             areas,
             facts,
             options,
-        });
-    }
-    out.note(host::note(vdso));
-    notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
-    drop(subjects);
-    let pages = std::mem::take(&mut out.pages);
-    let memory = mapping::kin::place(pages, &memories, &mut out)?;
-    out.contents.splice(0..0, memory);
-    out.memories = memories;
-    Ok(Outcome::Done(Box::new(out)))
+        })
+    });
+    subjects.collect()
 }
 
 /// Prepares the questions to every task; `None` if one of them is still in the stub of an earlier dumper.
