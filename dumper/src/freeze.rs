@@ -113,7 +113,7 @@ impl Freezing {
                     Waited::Died if tid == self.pid.leader() => self.leader_ended = true,
                     Waited::Died => {
                         // Its end is ours to take: we are its tracer.
-                        let _ = sys::wait(tid, Take::Consume, Block::No);
+                        let _ = sys::wait(tid, Take::End, Block::No);
                     }
                 }
             }
@@ -142,7 +142,7 @@ impl Freezing {
         loop {
             let threads = ProcDir::new(pid).threads().unwrap_or_default();
             for tid in known.iter().rev() {
-                let _ = sys::wait(*tid, Take::Consume, Block::No);
+                let _ = sys::wait(*tid, Take::End, Block::No);
             }
             match threads.as_slice() {
                 [] => return Ok(Became::Gone),

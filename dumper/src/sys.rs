@@ -27,8 +27,8 @@ pub(crate) enum WaitEvent {
 pub(crate) enum Take {
     /// Looked at: a consumed signal-delivery stop loses its signal when the tracer dies.
     Peek,
-    /// Taken.
-    Consume,
+    /// An end is taken, so that it is told to the parent; a stop never is.
+    End,
 }
 
 /// Whether to wait for an event.
@@ -42,12 +42,12 @@ pub(crate) enum Block {
 
 /// What has become of `tid`.
 pub(crate) fn wait(tid: Tid, take: Take, block: Block) -> Result<WaitEvent> {
-    let mut flags = libc::WSTOPPED | libc::WEXITED | libc::__WALL;
+    let mut flags = libc::WEXITED | libc::__WALL;
     if block == Block::No {
         flags |= libc::WNOHANG;
     }
     if take == Take::Peek {
-        flags |= libc::WNOWAIT;
+        flags |= libc::WSTOPPED | libc::WNOWAIT;
     }
     // SAFETY: siginfo_t is plain data for which all zeros is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

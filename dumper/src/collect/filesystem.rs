@@ -10,7 +10,7 @@ use binfmt::note::filesystem::Filesystem;
 pub fn collect(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> {
     let root = directory(subject, "root", out)?;
     let working_directory = directory(subject, "cwd", out)?;
-    let umask = parse::value(&subject.status, "Umask").and_then(|umask| u32::from_str_radix(umask, 8).ok());
+    let umask = parse::value(subject.status, "Umask").and_then(|umask| u32::from_str_radix(umask, 8).ok());
     let id = subject.shares.filesystem.id;
     out.note(Filesystem { id, root, working_directory, umask: umask.unwrap_or_default() });
     Ok(())

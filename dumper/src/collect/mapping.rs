@@ -19,7 +19,7 @@ use kin::{Carried, Piece};
 pub use object::Objects;
 use pages::{Kind, Run};
 use smaps::Area;
-use std::fs::File;
+use std::sync::Arc;
 
 /// linux/prctl.h, 6.3 and 6.4.
 const PR_GET_MDWE: i32 = 66;
@@ -56,9 +56,6 @@ pub fn collect(
     out: &mut Collected,
 ) -> Result<(), Error> {
     let failed = |what: &str, error| Error::question(subject.pid(), what.to_owned(), error);
-    let pagemap =
-        File::open(subject.proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
-    let runs = pages::find(&pagemap, &subject.areas).map_err(|error| failed("finding its pages", error))?;
     let (mut mappings, mut pieces) = (Vec::new(), Vec::new());
     for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
         refuse(area, out);
@@ -68,9 +65,9 @@ pub fn collect(
         let backing = backing(area);
         let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
         if matches!(backing, Backing::Anonymous | Backing::Object) {
-            carry(area, &runs, &mut pieces);
+            carry(area, subject.runs, &mut pieces);
         }
-        mappings.push(mapping(area, backing, object, &runs));
+        mappings.push(mapping(area, backing, object, subject.runs));
     }
     if !subject.areas.iter().any(Area::is_vdso) {
         out.unsupported("it has unmapped its vdso, through which a resume leaves the loader", NO_VDSO_ADVICE);
@@ -83,7 +80,7 @@ pub fn collect(
         memory: subject.shares.memory.id,
         memory_index: subject.memory_index,
         layout: [subject.stat(26), subject.stat(28), subject.stat(47)],
-        pagemap,
+        pagemap: Arc::clone(subject.pagemap),
         pieces,
     });
     out.note(Memory {

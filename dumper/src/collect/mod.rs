@@ -35,8 +35,11 @@ use crate::sharing::{self, Shares};
 use binfmt::address::{Pid, Tid};
 use binfmt::note::task::Task;
 use binfmt::restart::Signals;
+use mapping::pages::{self, Run};
 use mapping::smaps::Area;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
 
 /// What the kernel says of a thread from outside, and what the thread said itself.
 #[derive(Debug)]
@@ -65,13 +68,17 @@ pub struct Subject<'a> {
     /// The process id of its parent, 0 if that is not in the tree.
     pub parent: u32,
     /// `/proc/PID/status`
-    pub status: String,
+    pub status: &'a str,
     /// Fields of `/proc/PID/stat`, numbered from 0.
     pub stat: Vec<String>,
     /// Its mappings.
-    pub areas: Vec<Area>,
+    pub areas: &'a [Area],
+    /// Its page map.
+    pub pagemap: &'a Arc<File>,
+    /// Its pages.
+    pub runs: &'a [Run],
     /// Facts of each thread, in the order of `threads`.
-    pub facts: Vec<ThreadFacts>,
+    pub facts: &'a [ThreadFacts],
     /// What was asked for.
     pub options: &'a Options,
 }
@@ -111,6 +118,8 @@ pub enum Outcome {
 struct Look {
     memory: TaskMemory,
     areas: Vec<Area>,
+    pagemap: Arc<File>,
+    runs: Vec<Run>,
     facts: Vec<ThreadFacts>,
 }
 
@@ -123,15 +132,22 @@ impl Look {
         let areas = mapping::smaps::parse(&proc.bytes("smaps")?).ok_or_else(|| {
             Error::question(pid, "reading its mappings", "the kernel's answer makes no sense")
         })?;
-        Ok(Look { memory, areas, facts: thread_facts(frozen, proc)? })
+        let failed = |what, error| Error::question(pid, what, error);
+        let pagemap =
+            File::open(proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
+        let runs = pages::find(&pagemap, &areas).map_err(|error| failed("finding its pages", error))?;
+        Ok(Look { memory, areas, pagemap: Arc::new(pagemap), runs, facts: thread_facts(frozen, proc)? })
     }
 }
+
+/// So many threads look at tasks at once.
+const LOOKERS: usize = 8;
 
 /// Looks at all tasks, at many of them from several threads: the kernel's answers take most of the time, and none of
 /// them has to come from the thread that traces.
 fn look_at_all(members: &[Frozen]) -> Result<Vec<Look>, Error> {
-    const FEW: usize = 8;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(FEW);
+    const FEW: usize = 3;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOOKERS);
     if members.len() <= FEW || threads == 1 {
         return members.iter().map(Look::at).collect();
     }
@@ -181,12 +197,11 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     for ((interview, frozen), look) in interviews.into_iter().zip(tree.members_mut()).zip(&looks) {
         answered.push(interview.hold(frozen, &look.memory, &look.facts)?);
     }
-    let (memories, rest): (Vec<_>, Vec<_>) =
-        looks.into_iter().map(|look| (look.memory, (look.areas, look.facts))).unzip();
-    let subjects = subjects(tree, &memories, &shares, rest, options)?;
+    let subjects = subjects(tree, &looks, &shares, options)?;
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
     drop(subjects);
+    let memories: Vec<TaskMemory> = looks.into_iter().map(|look| look.memory).collect();
     let pages = std::mem::take(&mut out.pages);
     let memory = mapping::kin::place(pages, &memories, &mut out)?;
     out.contents.splice(0..0, memory);
@@ -197,29 +212,30 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
 /// All tasks with what was found out about them.
 fn subjects<'a>(
     tree: &'a Tree,
-    memories: &'a [TaskMemory],
+    looks: &'a [Look],
     shares: &[Shares],
-    looks: Vec<(Vec<Area>, Vec<ThreadFacts>)>,
     options: &'a Options,
 ) -> Result<Vec<Subject<'a>>, Error> {
     let pids: BTreeSet<Pid> = tree.members().iter().map(Frozen::pid).collect();
-    let parts = tree.members().iter().zip(memories).zip(shares).zip(looks).enumerate();
-    let subjects = parts.map(|(memory_index, (((frozen, memory), shares), (areas, facts)))| {
+    let parts = tree.members().iter().zip(looks).zip(shares).enumerate();
+    let subjects = parts.map(|(memory_index, ((frozen, look), shares))| {
         let proc = ProcDir::new(frozen.pid());
         let stat = parse::owned_stat(&proc.text("stat")?);
         let parent = Pid(parse::stat_field(&stat, 4));
         Ok(Subject {
             proc,
             threads: frozen.threads(),
-            memory,
+            memory: &look.memory,
             memory_index,
             shares: *shares,
             parent: if pids.contains(&parent) { parent.0.cast_unsigned() } else { 0 },
             // That of the leader is that of the process.
-            status: facts.first().map_or_else(String::new, |leader| leader.status.clone()),
+            status: look.facts.first().map_or("", |leader| &leader.status),
             stat,
-            areas,
-            facts,
+            areas: &look.areas,
+            pagemap: &look.pagemap,
+            runs: &look.runs,
+            facts: &look.facts,
             options,
         })
     });
@@ -303,7 +319,7 @@ fn process(
     let task = task::note(subject, &process.task, answers)?;
     task::standard(subject, &task, out);
     out.note(task.clone());
-    for ((thread, facts), (asked, answers)) in subject.threads.iter().zip(&subject.facts).zip(asked) {
+    for ((thread, facts), (asked, answers)) in subject.threads.iter().zip(subject.facts).zip(asked) {
         thread::collect(subject, &task, thread, facts, &asked.thread, answers, out)?;
         schedule::collect(subject, thread.tid(), &asked.schedule, answers, out)?;
         seccomp::collect(subject, facts, out)?;

@@ -48,9 +48,9 @@ pub fn collect(
     if subject.shares.handlers.is_first {
         out.note(handlers(subject.shares.handlers.id, asked, answers));
     }
-    let process = pending(subject, subject.pid().leader(), Queue::Process, &subject.status, "ShdPnd")?;
+    let process = pending(subject, subject.pid().leader(), Queue::Process, subject.status, "ShdPnd")?;
     let mut queues = vec![(0, process)];
-    for facts in &subject.facts {
+    for facts in subject.facts {
         let own = pending(subject, facts.tid, Queue::Thread, &facts.status, "SigPnd")?;
         queues.push((facts.tid.0.cast_unsigned(), own));
     }

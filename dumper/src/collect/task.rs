@@ -121,7 +121,7 @@ pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
         return;
     }
     let id = |key| -> u32 {
-        let ids = parse::value(&subject.status, key).unwrap_or_default();
+        let ids = parse::value(subject.status, key).unwrap_or_default();
         ids.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or_default()
     };
     let mut arguments = subject.proc.bytes("cmdline").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Finding the tasks of a tree and freezing them from the top down.
 //!
-//! Children are looked for when all threads of their parent stand still: none can be added then, but by adoption, when
-//! a task between a child and a subreaper of the tree ends. So all tasks are looked at again until nothing new was
+//! Children are looked for when all threads of their parent stand still: none can be added then, but by CLONE_PARENT, or
+//! by adoption, when a task between a child and a subreaper of the tree ends. So all tasks are looked at again until nothing new was
 //! found twice: once may miss a child that was adopted by a task which had been looked at before its parent, but then
 //! it has come to stay.
 
@@ -47,6 +47,8 @@ impl Tree {
             frozen: BTreeMap::new(),
             ended: BTreeSet::new(),
             children: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            seen_children: false,
             first: roots.first().copied().unwrap_or(Pid(0)),
             deadline: since + timeout,
         };
@@ -145,6 +147,10 @@ struct Search {
     ended: BTreeSet<Pid>,
     /// The children of each task, in the kernel's order.
     children: BTreeMap<Pid, Vec<Pid>>,
+    /// The threads of each task that may yet get children: by CLONE_PARENT those that have some, by adoption the leader.
+    parents: BTreeMap<Pid, Vec<Tid>>,
+    /// Whether any task has had a child.
+    seen_children: bool,
     /// The task that was named first, for messages.
     first: Pid,
     deadline: Instant,
@@ -160,12 +166,12 @@ impl Search {
             while !fresh.is_empty() {
                 let mut found = Vec::new();
                 for pid in std::mem::take(&mut fresh) {
-                    found.extend(self.look(pid, Whose::AllThreads)?);
+                    found.extend(self.first_look(pid)?);
                 }
                 fresh = self.stop_in_time(&found)?;
             }
-            // A task without a child can adopt none.
-            if self.children.values().all(Vec::is_empty) || self.nothing_new(&mut fresh)? {
+            // Where there never was a child, none can be added.
+            if !self.seen_children || self.nothing_new(&mut fresh)? {
                 return Ok(());
             }
         }
@@ -176,9 +182,10 @@ impl Search {
         const TIMES: usize = 2;
         for _ in 0..TIMES {
             let mut found = Vec::new();
-            for pid in self.frozen.keys().copied().collect::<Vec<_>>() {
-                // A task that adopts does so with its first thread that has not ended: the leader.
-                found.extend(self.look(pid, Whose::Leader)?);
+            for (pid, threads) in &self.parents {
+                found.extend(
+                    ProcDir::new(*pid).children(threads)?.into_iter().filter(|child| self.is_new(*child)),
+                );
             }
             if !found.is_empty() {
                 *fresh = self.stop_in_time(&found)?;
@@ -188,16 +195,29 @@ impl Search {
         Ok(true)
     }
 
-    /// The children of a frozen task that are not known yet.
-    fn look(&mut self, pid: Pid, whose: Whose) -> Result<Vec<Pid>, Error> {
-        let threads: Vec<Tid> = match (whose, self.frozen.get(&pid)) {
-            (Whose::AllThreads, Some(frozen)) => frozen.threads.iter().map(super::Stopped::tid).collect(),
-            _ => vec![pid.leader()],
+    /// The children of a task that has just been frozen.
+    fn first_look(&mut self, pid: Pid) -> Result<Vec<Pid>, Error> {
+        let threads: Vec<Tid> = match self.frozen.get(&pid) {
+            Some(frozen) => frozen.threads.iter().map(super::Stopped::tid).collect(),
+            None => Vec::new(),
         };
-        let mut found = ProcDir::new(pid).children(&threads)?;
+        let (mut found, mut parents) = (Vec::new(), Vec::new());
+        for tid in threads {
+            let children = ProcDir::new(pid).children(&[tid])?;
+            if !children.is_empty() || tid == pid.leader() {
+                parents.push(tid);
+            }
+            found.extend(children);
+        }
+        self.seen_children |= !found.is_empty();
         self.children.entry(pid).or_default();
-        found.retain(|child| !self.frozen.contains_key(child) && !self.ended.contains(child));
+        self.parents.insert(pid, parents);
+        found.retain(|child| self.is_new(*child));
         Ok(found)
+    }
+
+    fn is_new(&self, pid: Pid) -> bool {
+        !self.frozen.contains_key(&pid) && !self.ended.contains(&pid)
     }
 
     /// Freezes `found` if there is time left.
@@ -275,13 +295,4 @@ impl Search {
         }
         tree
     }
-}
-
-/// Whose children are looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// Those of every thread: each has a list of its own.
-    AllThreads,
-    /// Those of the leader.
-    Leader,
 }

@@ -17,6 +17,8 @@ use binfmt::address::PAGE_BYTES;
 use binfmt::image::{Owner, Segment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much of the address space is looked at in one go: what is remembered of it stays in the processor's cache, and a
 /// page has little time to be moved between two looks.
@@ -45,7 +47,7 @@ pub struct Carried {
     /// How execve laid it out: start of code, stack and heap. Memories that differ in it are no kin.
     pub layout: [u64; 3],
     /// Its page map.
-    pub pagemap: File,
+    pub pagemap: Arc<File>,
     /// The pages, ascending.
     pub pieces: Vec<Piece>,
 }
@@ -135,18 +137,43 @@ pub fn place(
     Ok(contents)
 }
 
-/// The pages that each of these memories has from an earlier one.
+/// The pages that each of these memories has from an earlier one. Windows are looked at by several threads.
 fn shared_pages(members: &[Member<'_>]) -> Result<Vec<Vec<Alias>>, Error> {
-    let mut found: Vec<Vec<Alias>> = members.iter().map(|_| Vec::new()).collect();
+    const THREADS: usize = 4;
+    const FEW: usize = 8;
     let visible = frames::are_visible(members);
-    for window in windows(members) {
-        let (from, to) = (window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES);
-        let shared =
-            if visible { frames::compare(members, from, to) } else { bytes::compare(members, from, to) };
-        for page in shared? {
-            if let Some(aliases) = found.get_mut(page.member) {
-                push(aliases, page.address, page.owner);
-            }
+    let windows = windows(members);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(window) = windows.get(index) else { return Ok(done) };
+            let (from, to) = (window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES);
+            done.push((
+                index,
+                match visible {
+                    true => frames::compare(members, from, to)?,
+                    false => bytes::compare(members, from, to)?,
+                },
+            ));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let helpers = if windows.len() > FEW { cores.min(THREADS) - 1 } else { 0 };
+    let results: Vec<Result<Vec<_>, Error>> = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut results = vec![work()];
+        // What was lost with a thread is stored for each memory.
+        results.extend(helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|_| Ok(Vec::new()))));
+        results
+    });
+    let mut compared = results.into_iter().collect::<Result<Vec<_>, Error>>()?.concat();
+    compared.sort_unstable_by_key(|(index, _)| *index);
+    let mut found: Vec<Vec<Alias>> = members.iter().map(|_| Vec::new()).collect();
+    for page in compared.into_iter().flat_map(|(_, pages)| pages) {
+        if let Some(aliases) = found.get_mut(page.member) {
+            push(aliases, page.address, page.owner);
         }
     }
     Ok(found)
@@ -169,7 +196,7 @@ fn push(aliases: &mut Vec<Alias>, address: u64, owner: usize) {
 }
 
 /// The windows in which at least two memories have pages, ascending.
-fn windows(members: &[Member<'_>]) -> BTreeSet<u64> {
+fn windows(members: &[Member<'_>]) -> Vec<u64> {
     let (mut seen, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for member in members {
         let mut last = None;
@@ -183,5 +210,5 @@ fn windows(members: &[Member<'_>]) -> BTreeSet<u64> {
             }
         }
     }
-    shared
+    shared.into_iter().collect()
 }

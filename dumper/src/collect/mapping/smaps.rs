@@ -29,6 +29,8 @@ pub struct Area {
     pub protection_key: u32,
     /// Two-letter flags, separated by spaces.
     pub flags: String,
+    /// How much is swapped out.
+    swapped_kib: u64,
 }
 
 impl Area {
@@ -121,7 +123,13 @@ fn attribute(area: &mut Area, line: &str) -> Option<()> {
     let number = || value.split_whitespace().next()?.parse::<u64>().ok();
     match key {
         "KernelPageSize" => area.page_bytes = number()?.checked_mul(1024)?,
-        "Rss" | "Swap" | "Private_Hugetlb" | "Shared_Hugetlb" => area.populated |= number()? > 0,
+        "Rss" | "Private_Hugetlb" | "Shared_Hugetlb" => area.populated |= number()? > 0,
+        "Swap" => {
+            area.swapped_kib = number()?;
+            area.populated |= area.swapped_kib > 0;
+        }
+        // Its part of what several have swapped out.
+        "SwapPss" => area.has_shared_pages |= number()? < area.swapped_kib,
         "Shared_Clean" | "Shared_Dirty" => area.has_shared_pages |= number()? > 0,
         "ProtectionKey" => area.protection_key = u32::try_from(number()?).ok()?,
         "VmFlags" => area.flags = value.trim().to_owned(),
