@@ -19,8 +19,8 @@ use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, execveat, getpid};
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
@@ -171,31 +171,16 @@ impl<'a> Growing<'a> {
 
     /// Ends as a zombie did.
     fn die(&self) -> Result<()> {
-        const CORE_DUMPED: u32 = 0x80;
         let task = self.world.task(self.me)?;
         let name = std::ffi::CString::new(task.name.0.clone()).unwrap_or_default();
         // It is only what `ps` shows.
         let _ = nix::sys::prctl::set_name(&name);
-        let signal = i32::try_from(task.wait_status & 0x7f & !CORE_DUMPED).unwrap_or(0);
-        match Signal::try_from(signal) {
-            Ok(signal) => {
-                let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
-                if signal != Signal::SIGKILL {
-                    sys::default_disposition(signal);
-                }
-                sys::send(getpid().as_raw(), signal as i32);
-                let mut set = SigSet::empty();
-                set.add(signal);
-                let _ = set.thread_unblock();
-                Err(Error::Internal("a signal that ended a process does not end it again"))
-            }
-            Err(_) if signal == 0 => sys::exit_now((task.wait_status >> 8 & 0xff).cast_signed()),
-            // A real-time signal.
-            Err(_) => {
-                sys::end_by(signal);
-                Err(Error::Internal("a signal that ended a process does not end it again"))
-            }
+        let signal = (task.wait_status & 0x7f).cast_signed();
+        if signal == 0 {
+            sys::exit_now((task.wait_status >> 8 & 0xff).cast_signed());
         }
+        sys::end_by(signal);
+        Err(Error::Internal("a signal that ended a process does not end it again"))
     }
 }
 
@@ -339,9 +324,7 @@ fn pass(control: Control, skeleton: &Skeleton, barrier: u32, check: impl Fn() ->
 /// Waits for the death of a zombie, and leaves it.
 fn await_death(control: Control, zombie: usize) -> Result<()> {
     let pid = control.of(zombie, ProcessWord::Pid).cast_signed();
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-    sys::while_waiting(|| waitid(Id::Pid(Pid::from_raw(pid)), flags))
-        .map(drop)
+    sys::while_waiting(|| sys::await_end(Pid::from_raw(pid)))
         .map_err(|error| Error::step(format!("wait for the zombie {pid}"), error))
 }
 

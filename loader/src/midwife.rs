@@ -7,6 +7,8 @@
 //! gate, lets every thread run to the end of its rt_sigreturn, makes the leader unmap the hole through the vdso's own
 //! `syscall` instruction, and lets go. No instruction of the program has run before that.
 
+mod notice;
+
 use crate::apart::Announcement;
 use crate::arena::Hole;
 use crate::cli::Options;
@@ -54,6 +56,8 @@ pub struct Ward {
     pub syscall_at: u64,
     /// Whether it must be stopped when it is let go.
     pub stopped: bool,
+    /// Whether its parent had learned of that by wait().
+    pub stop_was_told: bool,
     /// Which ward is its parent, if one is.
     pub parent: Option<usize>,
     /// Whether its memory is not another one's.
@@ -225,7 +229,7 @@ impl Midwife {
             ward.traced("stop", ward.pid, kill(ward.pid, Signal::SIGSTOP))?;
             ward.let_go()?;
             if let Some(parent) = ward.parent.and_then(|parent| self.wards.get(parent)) {
-                parent.forget_stop(ward.pid, self.control)?;
+                parent.forget_stop(ward, self.control)?;
             }
         }
         let run_on = || self.wards.iter().rev().filter(|ward| !ward.stopped);
@@ -400,30 +404,6 @@ impl Ward {
         let call = libc::SYS_munmap;
         let result = self.call(call, [hole.start, hole.len_bytes(), 0, 0]);
         result.map(drop).map_err(|error| Error::step("unmap the loader from the program", error))
-    }
-
-    /// Makes the leader take notice of a child's stop, and then forget it, as it had when it was saved.
-    fn forget_stop(&self, child: Pid, control: Control) -> Result<()> {
-        const LOOKS_MAX: u32 = 5_000;
-        let failed = |error| Error::step(format!("have process {} wait for {child}", self.pid), error);
-        let pid = i64::from(child.as_raw()).cast_unsigned();
-        let options = (libc::WUNTRACED | libc::WNOHANG).unsigned_abs() | libc::__WALL.unsigned_abs();
-        if self.awaits_child_signal {
-            return Ok(());
-        }
-        for _ in 0..LOOKS_MAX {
-            match self.call(libc::SYS_wait4, [pid, 0, options.into(), 0]) {
-                Ok(0) => std::thread::sleep(std::time::Duration::from_millis(1)),
-                // It does not care for its children.
-                Ok(_) | Err(Errno::ECHILD) => break,
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        let args = [control.child_signal_set(), 0, control.no_time(), 8];
-        match self.call(libc::SYS_rt_sigtimedwait, args) {
-            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
     }
 
     /// Makes the leader do a system call through the vdso's own code, with all signals blocked.

@@ -150,8 +150,8 @@ fn be_init(midwife: &Midwife) -> ! {
     let mut root_lives = true;
     loop {
         let nobody = loop {
-            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => break false,
+            match sys::wait_status(None, WaitPidFlag::__WALL | WaitPidFlag::WNOHANG) {
+                Ok(None) => break false,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => break true,
             }

@@ -20,7 +20,7 @@ use binfmt::image::Image;
 use binfmt::note::task::Task;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -184,16 +184,19 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
     let all = SigSet::all();
     loop {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-        match waitpid(pid, Some(flags)) {
-            Ok(WaitStatus::Exited(_, code)) => {
+        match sys::wait_status(Some(pid), flags) {
+            Ok(Some(status)) if libc::WIFEXITED(status) => {
                 place.take_terminal();
+                let code = libc::WEXITSTATUS(status);
                 return Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
             }
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
+            Ok(Some(status)) if libc::WIFSIGNALED(status) => {
                 place.take_terminal();
-                return die_by(signal);
+                let signal = libc::WTERMSIG(status);
+                sys::end_by(signal);
+                return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)));
             }
-            Ok(WaitStatus::Stopped(..)) => {
+            Ok(Some(status)) if libc::WIFSTOPPED(status) => {
                 place.take_terminal();
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
@@ -229,15 +232,4 @@ pub fn release_stdio() {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
     }
-}
-
-/// Ends by the signal that ended the task, without a core of our own.
-fn die_by(signal: Signal) -> Result<ExitCode> {
-    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
-    sys::default_disposition(signal);
-    let mut set = SigSet::empty();
-    set.add(signal);
-    let _ = kill(nix::unistd::getpid(), signal);
-    let _ = set.thread_unblock();
-    Ok(ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)))
 }

@@ -8,7 +8,9 @@
 
 mod process;
 
-pub use process::{become_program, fork, fork_sharing, fork_sibling, start_thread, while_waiting};
+pub use process::{
+    await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, wait_status, while_waiting,
+};
 
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -357,11 +359,13 @@ pub fn send(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Ends this process by a real-time signal, whose disposition is the default.
+/// Ends this process by a signal, without a core. It may be a real-time signal, which nix does not know.
 pub fn end_by(signal: i32) {
+    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     // SAFETY: the set is initialized by sigemptyset; no handler is installed.
     unsafe {
         let mut set = std::mem::zeroed();
+        libc::signal(signal, libc::SIG_DFL);
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
         libc::kill(libc::getpid(), signal);
@@ -375,12 +379,6 @@ pub fn drop_waiting_signals() {
     let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the set and the time live through the call; no information is asked for.
     while unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const no_time) } > 0 {}
-}
-
-/// Sets the default disposition of a signal.
-pub fn default_disposition(signal: nix::sys::signal::Signal) {
-    // SAFETY: no handler is installed.
-    unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
 }
 
 /// Numbers of userfaultfd(2)'s ioctls (include/uapi/linux/userfaultfd.h).

@@ -35,7 +35,8 @@ record! {
         state: RunState,
         /// The signal that stopped it, if it is stopped; 0 otherwise.
         stop_signal: u32,
-        /// Wait status, if it is a zombie.
+        /// What its parent has not yet been told by wait(2): the status if it is a zombie; if it is stopped, the signal that
+        /// stopped it, and 0 if that was told (field 52 of `/proc/PID/stat`).
         wait_status: u32,
         /// Device number of the controlling terminal (field 7 of `/proc/PID/stat`); 0 for none.
         controlling_terminal: u64,

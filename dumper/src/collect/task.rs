@@ -57,7 +57,7 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
         child_subreaper: answers.u32(asked.subreaper, 0) != 0,
         state: if stop_signal == 0 { RunState::Running } else { RunState::Stopped },
         stop_signal: stop_signal.cast_unsigned(),
-        wait_status: 0,
+        wait_status: if stop_signal == 0 { 0 } else { subject.stat(52) },
         controlling_terminal: subject.stat(7),
         in_foreground: subject.stat::<i64>(8) == i64::from(process_group),
         personality: hexadecimal("personality")?,

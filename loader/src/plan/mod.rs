@@ -172,6 +172,7 @@ fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> 
             tids: tids.collect(),
             syscall_at: syscall_address(memory(image, task)?, host)?,
             stopped: root && options.stopped || task.state == RunState::Stopped,
+            stop_was_told: task.wait_status == 0,
             parent: place_of.get(&task.parent).copied(),
             owns_memory: !skeleton.processes.get(*process).is_some_and(|process| process.shares_memory),
             awaits_child_signal: awaits_child_signal(image, task.pid),

@@ -2,6 +2,8 @@
 
 use super::check;
 use nix::errno::Errno;
+use nix::sys::wait::WaitPidFlag;
+use nix::unistd::Pid;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Who runs Rust, where several processes share this memory (CLONE_VM): they share the C library's and Rust's state of one
@@ -191,4 +193,20 @@ pub fn start_thread(tid: i32, run: u64, program: u64) -> Result<i32, Errno> {
         Ok(error) => Err(Errno::from_raw(-error)),
         Err(_) => Err(Errno::EINVAL),
     }
+}
+
+/// wait4(2) for a child, or for any where none is named: its status, if there is one. nix knows no real-time signals.
+pub fn wait_status(child: Option<Pid>, options: WaitPidFlag) -> Result<Option<i32>, Errno> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int to `status`.
+    let found = unsafe { libc::waitpid(child.map_or(-1, Pid::as_raw), &raw mut status, options.bits()) };
+    check(found.into()).map(|found| (found != 0).then_some(status))
+}
+
+/// Waits until a child has ended, and leaves it a zombie.
+pub fn await_end(child: Pid) -> Result<(), Errno> {
+    let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+    let id = child.as_raw().unsigned_abs();
+    // SAFETY: waitid(2) writes nothing where no information is asked for.
+    check(unsafe { libc::waitid(libc::P_PID, id, std::ptr::null_mut(), options) }.into()).map(drop)
 }
