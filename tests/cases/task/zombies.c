@@ -7,10 +7,12 @@
 #include "../tree.h"
 
 static atomic_int told;
+static siginfo_t last;
 
-static void on_child(int signal)
+static void on_child(int signal, siginfo_t *info, void *context)
 {
     told++;
+    last = *info;
 }
 
 static pid_t ended_by(int (*deed)(void))
@@ -75,13 +77,15 @@ static void member(void)
     pid_t child = ended_by(exits);
     told = 0;
     tree_checkpoint_here();
-    guest_check(told == 0, "%d", told);
+    guest_check(told == 0, "%d: of %d, code %d", told, last.si_pid, last.si_code);
     guest_check(status_of(child) == 0x300);
+    tree_await("looked");
 }
 
 int main(void)
 {
-    signal(SIGCHLD, on_child);
+    struct sigaction action = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO | SA_RESTART};
+    guest_check(sigaction(SIGCHLD, &action, NULL) == 0);
     int (*deeds[])(void) = {exits, is_terminated, is_killed, is_killed_by_real_time, leads_session, executes};
     int statuses[] = {0x300, SIGTERM, SIGKILL, SIGRTMIN + 2, 0xff00, 0x100};
     pid_t children[6];
@@ -93,7 +97,8 @@ int main(void)
 
     guest_checkpoint_here();
 
-    guest_check(told == 0, "%d", told);
+    guest_check(told == 0, "%d: of %d, code %d", told, last.si_pid, last.si_code);
+    tree_tell("looked");
     guest_check(getsid(children[4]) == children[4] && getpgid(children[4]) == children[4]);
     guest_check(setpgid(children[5], children[5]) == -1 && errno == EACCES);
     guest_check(setpgid(children[0], children[0]) == 0);
