@@ -57,9 +57,12 @@ pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
         auxv_bytes: stack.auxv_bytes,
         executable_fd: u32::MAX,
     };
+    let entry = hole.start + executable.header.e_entry;
+    // Nobody would close it in a table that others share.
+    drop(executable);
     sys::forget_runtime()
         .map_err(|error| Error::step("take the C library's areas back from the kernel", error))?;
-    sys::start_again(&map, stack.pointer, hole.start + executable.header.e_entry)
+    sys::start_again(&map, stack.pointer, entry)
         .map_err(|error| Error::step("move the loader's heap (PR_SET_MM_MAP)", error))
 }
 
