@@ -9,6 +9,8 @@
 //! shared/fd/N                      the first process and descriptor with the same open file description
 //! ```
 
+mod joined;
+
 use crate::difference::{Between, unexplained};
 use crate::snapshot::{self, Letters, Snapshot};
 use crate::sys::{Common, have_in_common};
@@ -69,6 +71,9 @@ pub fn take(root: u32) -> io::Result<Tree> {
         tree.anonymous_kb += anonymous_kb(*pid);
     }
     tree.place(root);
+    for member in tree.members.values_mut().filter(|member| is_forked(member)) {
+        joined::join(member);
+    }
     tree.share(&ids)?;
     Ok(tree)
 }
@@ -156,6 +161,14 @@ impl Tree {
         }
         lines
     }
+}
+
+/// Whether it has not called execve since a process of the tree forked it.
+fn is_forked(member: &Snapshot) -> bool {
+    const PF_FORKNOEXEC: u64 = 0x40;
+    let flags = member.get("task/0/stat/flags").and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0);
+    let parent = member.get("task/0/stat/ppid");
+    flags & PF_FORKNOEXEC != 0 && parent.is_some_and(|parent| parent != "outside")
 }
 
 /// Who it is, as process `own` sees it.
