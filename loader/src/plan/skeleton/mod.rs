@@ -3,9 +3,23 @@
 //! A pure function from the tasks of an image to the ordered steps of every process that must be made. Between two
 //! barriers the processes go on independently: a skeleton is right only if it is right however they are interleaved.
 
+mod cast;
+mod census;
+mod group;
+mod lineage;
 mod member;
+mod memory;
+mod rise;
+mod table;
+mod text;
+mod weave;
 
 pub use member::Member;
+
+use cast::Cast;
+use census::Census;
+use group::Groups;
+use rise::Rounds;
 
 /// The signal that a parent gets when a child ends, unless the child was made with another one.
 pub const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
@@ -51,7 +65,8 @@ pub enum Role {
 /// What a process does next. An index is one into [`Skeleton::processes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Execs the loader again: the task had exec'd. Comes before `Memory`; only once.
+    /// Execs the loader again: the task had exec'd. Comes before `Memory`; only once. A helper does it where its end
+    /// would kill its parent by its exit signal: exec makes that SIGCHLD.
     Exec,
     /// Its memory stands from here on: what it forks later shares it copy-on-write. Every task but zombies has it
     /// once; one that [shares memory](Process::shares_memory) with its maker finds it standing.
@@ -92,54 +107,16 @@ pub enum Step {
 /// The first member is the root that the founder makes as its own child. Further ones without a parent become
 /// children of init.
 pub fn plan(tasks: &[Member]) -> Result<Skeleton, Vec<String>> {
-    let [root] = tasks else {
-        return Err(vec!["the image holds several processes, which this version cannot resume".to_owned()]);
-    };
-    let mut steps = Vec::new();
-    if root.has_execed {
-        steps.push(Step::Exec);
-    }
-    steps.push(Step::Memory);
-    if root.session == root.pid {
-        steps.push(Step::Setsid);
-    } else if root.group == root.pid {
-        steps.push(Step::LeadGroup);
-    }
-    steps.push(Step::Finish);
-    let founder = Process {
-        pid: 0,
-        role: Role::Founder,
-        exit_signal: SIGCHLD,
-        shares_memory: false,
-        steps: vec![Step::Fork(1), Step::Finish],
-    };
-    let task = Process {
-        pid: root.pid,
-        role: Role::Task,
-        exit_signal: root.exit_signal,
-        shares_memory: false,
-        steps,
-    };
-    Ok(Skeleton { processes: vec![founder, task], barriers: 0 })
+    let census = Census::take(tasks)?;
+    let origins = lineage::find(&census).map_err(|reason| vec![reason])?;
+    let mut cast = Cast::gather(&census, &origins);
+    memory::share(&census, &mut cast)?;
+    Groups::hire(&census, &mut cast);
+    cast.settle(&census);
+    let groups = Groups::decide(&census, &cast);
+    let rounds = Rounds::find(&cast);
+    Ok(weave::weave(&census, &cast, &groups, &rounds))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_task_is_made_by_the_founder() {
-        let root = Member {
-            pid: 7,
-            session: 7,
-            group: 7,
-            exit_signal: SIGCHLD,
-            has_execed: true,
-            memory: 1,
-            ..Member::default()
-        };
-        let skeleton = plan(&[root]).expect("one task can always be made");
-        assert_eq!(skeleton.processes[0].steps, [Step::Fork(1), Step::Finish]);
-        assert_eq!(skeleton.processes[1].steps, [Step::Exec, Step::Memory, Step::Setsid, Step::Finish]);
-    }
-}
+mod tests;
