@@ -32,7 +32,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let (stage, shelf) = midwife::make_stage(&image, &plan, options)?;
     let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
-    let place = Place::of(&image, &plan, options);
+    let mut place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
     let init = if plan.identity == Identity::Namespace {
@@ -91,7 +91,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
         return Ok(ExitCode::SUCCESS);
     }
     sys::trim_heap();
-    watch(pid, &place)
+    watch(pid, place)
 }
 
 /// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
@@ -163,9 +163,14 @@ impl Place {
         }
     }
 
-    /// Takes the terminal back.
-    fn take_terminal(&self) {
+    /// Takes the terminal back. Who had it gets it again: by the id that the group has here, not in a namespace of its own.
+    fn take_terminal(&mut self) {
         if let (Some(terminal), Some(_)) = (&self.terminal, self.foreground) {
+            if let Ok(front) = tcgetpgrp(terminal)
+                && front != getpgrp()
+            {
+                self.foreground = Some(front);
+            }
             let _ = tcsetpgrp(terminal, getpgrp());
         }
     }
@@ -179,7 +184,7 @@ pub fn foreground_terminal() -> Option<OwnedFd> {
 }
 
 /// Watches the task to its end: signals go on to it, stops and continuations both ways, and its end is ours.
-fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
+fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
     release_stdio();
     let all = SigSet::all();
     loop {
@@ -201,7 +206,7 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
                 place.give_terminal_if_ours();
-                continue_task(pid);
+                continue_task(pid, &place);
                 continue;
             }
             Ok(_) | Err(Errno::EINTR) => {}
@@ -211,7 +216,7 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
             Ok((libc::SIGCHLD, _)) | Err(_) => {}
             Ok((libc::SIGCONT, _)) => {
                 place.give_terminal_if_ours();
-                continue_task(pid);
+                continue_task(pid, &place);
             }
             // From the terminal: a task in our group got it by itself.
             Ok((_, from_kernel)) if from_kernel && !place.own_session && !place.own_group => {}
@@ -220,9 +225,11 @@ fn watch(pid: Pid, place: &Place) -> Result<ExitCode> {
     }
 }
 
-fn continue_task(pid: Pid) {
+fn continue_task(pid: Pid, place: &Place) {
+    // Where the root leads a group, the shell would have continued all of it.
+    let whom = if place.own_group { Pid::from_raw(-pid.as_raw()) } else { pid };
     // ESRCH: it ended meanwhile, and the next wait tells how.
-    let _ = kill(pid, Signal::SIGCONT);
+    let _ = kill(whom, Signal::SIGCONT);
 }
 
 /// Who only waits holds nothing that somebody might wait to be closed.

@@ -6,7 +6,7 @@ use nix::unistd::linkat;
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Seek};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An image is its owner's to run, and nobody else's to read: it holds a process's memory.
@@ -93,6 +93,10 @@ impl Sink {
         let metadata = file.metadata().map_err(failed)?;
         let flags = fcntl(&file, FcntlArg::F_GETFL).map_err(|error| failed(error.into()))?;
         let flags = OFlag::from_bits_truncate(flags);
+        // So the runtime replaces a closed one.
+        if metadata.rdev() == nix::sys::stat::makedev(1, 3) && !metadata.is_file() {
+            return Err(refused("it is /dev/null, or closed, and nothing would be kept"));
+        }
         if !metadata.is_file() {
             return Ok(Sink::Stream);
         }
