@@ -102,6 +102,11 @@ fn children_that_replace_their_parents() {
 }
 
 #[test]
+fn children_that_are_siblings_of_their_makers() {
+    caught("siblings");
+}
+
+#[test]
 fn children_by_vfork() {
     caught("spawned");
 }
