@@ -1,6 +1,6 @@
 // The guest that scripts/bench saves and resumes, and probes of what the kernel allows at best.
 //
-//   bench guest MIB THREADS             a program that watches itself stand still; says where in its memory it tells
+//   bench guest MIB THREADS TASKS       a program that watches itself stand still; says where in its memory it tells
 //   bench run FILE COMMAND...           runs COMMAND, standard output to FILE; says when it began and ended
 //   bench save PID AT BYTES FILE PIECE HOW
 //                                       freezes PID and copies BYTES of its memory to FILE; HOW is plain or allocate
@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -101,16 +102,24 @@ static uint64_t word_at(uint64_t index)
     return (index + 1) * 0x9e3779b97f4a7c15; // never 0, no two alike
 }
 
-__attribute__((noreturn)) static void guest(uint64_t mib, long threads)
+__attribute__((noreturn)) static void guest(uint64_t mib, long threads, long tasks)
 {
     uint64_t words = (mib << 20) / 8, *memory = map(words * 8), last = now_ns();
     for (uint64_t i = 0; i < words; i++)
         memory[i] = word_at(i);
     make_threads(threads - 1);
     setsid();
+    int null = open("/dev/null", O_RDWR);
+    for (long i = 1; i < tasks; i++)
+        if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (int fd = 0; fd < 3; fd++)
+                dup2(null, fd);
+            close(null);
+            wait_for_ever(NULL);
+        }
     printf("%lu %lu %lu\n", (unsigned long)&stats, (unsigned long)memory, (unsigned long)(words * 8));
     fflush(stdout);
-    int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     close(null);
@@ -306,8 +315,8 @@ int main(int count, char **arguments)
     const char *mode = count > 1 ? arguments[1] : "";
     char **rest = arguments + 2;
     int given = count - 2;
-    if (!strcmp(mode, "guest") && given == 2)
-        guest(number(rest[0]), (long)number(rest[1]));
+    if (!strcmp(mode, "guest") && given == 3)
+        guest(number(rest[0]), (long)number(rest[1]), (long)number(rest[2]));
     if (!strcmp(mode, "run") && given >= 2)
         return run(rest);
     if (!strcmp(mode, "save") && given == 6)
