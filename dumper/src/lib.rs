@@ -138,10 +138,11 @@ fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {
     }
 }
 
-/// A question to a process that is gone was answered by its end.
+/// A question to a process that has ended was answered by its end, and so was one to a process that is ending: who is
+/// frozen and stands still no more was killed.
 fn died_or(error: Error) -> Error {
     match error {
-        Error::Question { pid, .. } if ProcDir::new(pid).state().is_none_or(|state| "ZX".contains(state)) => {
+        Error::Question { pid, .. } if ProcDir::new(pid).state().is_none_or(|state| !"tT".contains(state)) => {
             Error::Died { pid }
         }
         error => error,
