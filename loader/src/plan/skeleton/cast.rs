@@ -129,7 +129,7 @@ impl Cast {
         let Origin { maker, session, way, .. } = self.players[id].origin;
         let makes_early = self.players[id].makes.iter().any(|made| self.players[*made].origin.session != id);
         let is_late = session == maker && way == Way::Child && maker != FOUNDER;
-        if census.leads(id) && is_late && !makes_early && self.is_made_before_exec(id) {
+        if census.leads(id) && is_late && !makes_early && self.is_made_before_exec(id, false) {
             self.players[id].origin.session = self.players[maker].origin.session;
         }
     }
@@ -153,17 +153,18 @@ impl Cast {
         self.players[id].origin.maker
     }
 
-    /// Whether its maker has exec'd, but makes it before: because exec changes the exit signal of siblings, and the
-    /// effect of that of children; or because it shall inherit what a zombie has inherited.
-    pub(super) fn is_made_before_exec(&self, made: Id) -> bool {
+    /// Whether its maker has exec'd, but must make it before: because exec changes the exit signal of siblings, and the
+    /// effect of that of children; or because it `inherits` memory and the maker is a zombie, which makes none of its
+    /// own.
+    pub(super) fn is_made_before_exec(&self, made: Id, inherits: bool) -> bool {
         let origin = self.players[made].origin;
         let maker = &self.players[origin.maker];
-        let has_makers_signal = origin.way == Way::Sibling && origin.signal == maker.origin.signal;
+        let inherits = inherits && maker.zombie;
         maker.has_execed
             && match origin.way {
-                Way::Sibling if maker.zombie => has_makers_signal,
-                Way::Sibling => has_makers_signal && origin.signal != SIGCHLD,
-                Way::Child | Way::Orphan => maker.zombie || self.is_deadly(made),
+                Way::Sibling if origin.signal != maker.origin.signal => false,
+                Way::Sibling => inherits || origin.signal != SIGCHLD,
+                Way::Child | Way::Orphan => inherits || self.is_deadly(made),
             }
     }
 

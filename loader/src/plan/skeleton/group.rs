@@ -147,8 +147,8 @@ impl Groups {
                 let is_before = match self.conducts[maker].leads {
                     Some(Lead::Session) => child.origin.session != maker,
                     Some(Lead::Group) if child.group == Some(births[maker]) => true,
-                    // What a living task makes before exec must not push all others there.
-                    Some(Lead::Group) => !player.zombie && cast.is_made_before_exec(*made),
+                    // What is made before exec must not push all others there.
+                    Some(Lead::Group) => cast.is_made_before_exec(*made, false),
                     None => true,
                 };
                 births[*made] = if is_before { births[maker] } else { Group::Numbered(player.pid) };

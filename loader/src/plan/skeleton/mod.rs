@@ -27,8 +27,9 @@ pub const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
 /// The steps of every process that must be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skeleton {
-    /// The processes; the first is the founder, the loader process that the user started, in the caller's session and
-    /// group. Each other one is made by exactly one [`Step::Fork`] or [`Step::ForkSibling`].
+    /// The processes: the founder, the loader process that the user started, in the caller's session and group; the
+    /// tasks in their order; helpers. Each but the founder is made by exactly one [`Step::Fork`] or
+    /// [`Step::ForkSibling`].
     pub processes: Vec<Process>,
     /// Barriers are numbered from 0 up to this.
     pub barriers: u32,
@@ -38,7 +39,8 @@ pub struct Skeleton {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its process id. 0 for the founder, whose own does not matter, and for a helper that needs none: the kernel
-    /// chooses, but it must be none of the image (a helper made with such a one is made again).
+    /// chooses, but it must be no id of the image, nor that of another process here (a helper made with such a one is
+    /// made again).
     pub pid: u32,
     /// What it is.
     pub role: Role,
@@ -65,8 +67,9 @@ pub enum Role {
 /// What a process does next. An index is one into [`Skeleton::processes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Execs the loader again: the task had exec'd. Comes before `Memory`; only once. A helper does it where its end
-    /// would kill its parent by its exit signal: exec makes that SIGCHLD.
+    /// Execs the loader again: the task had exec'd. Comes before `Memory`; only once. It is the first step, unless the
+    /// task must make others before, for their exit signals or for memory that a zombie hands on. A helper does it
+    /// where its end would kill its parent by its exit signal: exec makes that SIGCHLD.
     Exec,
     /// Its memory stands from here on: what it forks later shares it copy-on-write. Every task but zombies has it
     /// once; one that [shares memory](Process::shares_memory) with its maker finds it standing.

@@ -67,39 +67,37 @@ impl Weaver<'_> {
             let conduct = &self.groups.conducts[id];
             let (mut before, mut after): (Vec<Id>, Vec<Id>) =
                 player.makes.iter().partition(|made| conduct.makes_before.contains(made));
-            let order = |made: &Id| (!self.cast.is_made_before_exec(*made), self.inherits[*made]);
-            before.sort_by_key(order);
-            after.sort_by_key(order);
-            let mut steps: Vec<Step> = before.iter().map(|made| self.fork(*made)).collect();
-            steps.extend(conduct.leads.map(|lead| match lead {
+            // The founder has no memory that anybody inherits, and makes the root first.
+            if id != FOUNDER {
+                let order = |made: &Id| (!self.is_made_before_exec(*made), self.inherits[*made]);
+                before.sort_by_key(order);
+                after.sort_by_key(order);
+            }
+            let fork = |made: &Id| (self.fork(*made), Some(*made));
+            let lead = conduct.leads.map(|lead| match lead {
                 Lead::Session => Step::Setsid,
                 Lead::Group => Step::LeadGroup,
-            }));
-            steps.extend(after.iter().map(|made| self.fork(*made)));
+            });
+            let mut steps: Vec<(Step, Option<Id>)> = before.iter().map(fork).collect();
+            steps.extend(lead.map(|step| (step, None)));
+            steps.extend(after.iter().map(fork));
 
-            let mut exec = 0;
+            let is_before_exec = |made: Option<Id>| made.is_some_and(|made| self.is_made_before_exec(made));
+            let exec = steps.iter().rposition(|(_, made)| is_before_exec(*made)).map_or(0, |last| last + 1);
             if player.has_execed {
-                let before_exec: BTreeSet<usize> = player
-                    .makes
-                    .iter()
-                    .filter(|made| self.cast.is_made_before_exec(**made))
-                    .map(|made| made.place())
-                    .collect();
-                let is_before = |step: &Step| made_by(step).is_some_and(|made| before_exec.contains(&made));
-                exec = steps.iter().rposition(is_before).map_or(0, |last| last + 1);
-                steps.insert(exec, Step::Exec);
+                steps.insert(exec, (Step::Exec, None));
             }
-            let heirs: BTreeSet<usize> =
-                player.makes.iter().filter(|made| self.inherits[**made]).map(|made| made.place()).collect();
-            let is_heir = |step: &Step| made_by(step).is_some_and(|made| heirs.contains(&made));
-            if player.role == Role::Task
-                && !player.zombie
-                && let Some(first) = steps.iter().skip(exec).position(is_heir)
-            {
-                steps.insert(exec + first, Step::Memory);
+            let inherits = |made: Option<Id>| made.is_some_and(|made| self.inherits[made]);
+            let memory = steps.iter().skip(exec).position(|(_, made)| inherits(*made));
+            if let Some(memory) = memory.filter(|_| player.role == Role::Task && !player.zombie) {
+                steps.insert(exec + memory, (Step::Memory, None));
             }
-            self.steps[id] = steps;
+            self.steps[id] = steps.into_iter().map(|(step, _)| step).collect();
         }
+    }
+
+    fn is_made_before_exec(&self, made: Id) -> bool {
+        self.cast.is_made_before_exec(made, self.inherits[made])
     }
 
     fn fork(&self, made: Id) -> Step {
@@ -197,14 +195,6 @@ impl Weaver<'_> {
     }
 }
 
-/// Whom a step makes.
-fn made_by(step: &Step) -> Option<usize> {
-    match step {
-        Step::Fork(made) | Step::ForkSibling(made) => Some(*made),
-        _ => None,
-    }
-}
-
 /// Who inherits memory that matters: a task that has not exec'd, and whoever makes one before its own exec.
 fn inheritors(cast: &Cast) -> Table<bool> {
     let mut inherits = cast.players.map(|_| false);
@@ -215,7 +205,7 @@ fn inheritors(cast: &Cast) -> Table<bool> {
             Role::Founder => false,
             Role::Helper => makes_inheritors,
             Role::Task if player.has_execed => {
-                player.makes.iter().any(|made| inherits[*made] && cast.is_made_before_exec(*made))
+                player.makes.iter().any(|made| inherits[*made] && cast.is_made_before_exec(*made, true))
             }
             Role::Task => !player.zombie || makes_inheritors,
         };

@@ -17,7 +17,7 @@ fn key(kernel: &Kernel) -> Vec<(u32, u32, u32, u32, bool)> {
 }
 
 /// All states that one call leads to.
-fn nexts(kernel: &Kernel, most: u32) -> Vec<Kernel> {
+fn nexts(kernel: &Kernel, most: u32, signals: &[u32]) -> Vec<Kernel> {
     let mut nexts = Vec::new();
     let mut push = |change: &dyn Fn(&mut Kernel) -> bool| {
         let mut next = kernel.clone();
@@ -29,9 +29,7 @@ fn nexts(kernel: &Kernel, most: u32) -> Vec<Kernel> {
     for (pid, process) in living {
         let pid = *pid;
         if kernel.next_pid() < most {
-            for signal in
-                [SIGCHLD, 10].into_iter().take(if std::env::var("CKPT_PLAIN").is_ok() { 1 } else { 2 })
-            {
+            for signal in signals.iter().copied() {
                 push(&|next| {
                     let child = next.unused_pid();
                     next.fork(pid, child, signal).is_ok()
@@ -83,20 +81,19 @@ fn image(kernel: &Kernel) -> Vec<Member> {
     order.iter().map(member).collect()
 }
 
-/// How many processes may be made, the root among them.
-fn most() -> u32 {
-    std::env::var("CKPT_PROCESSES").map_or(4, |most| most.parse().expect("a number of processes"))
+/// How many processes are made, the root among them: more than usual, for those who have time.
+fn most(usual: u32) -> u32 {
+    std::env::var("CKPT_PROCESSES").map_or(usual, |most| most.parse().expect("a number of processes"))
 }
 
-#[test]
-fn all_small_trees_are_reached() {
+/// Plans and plays every tree that `most` processes can come to; says how many these are.
+fn try_all(most: u32, signals: &[u32]) -> usize {
     let mut kernel = Kernel::new();
     for (maker, pid) in [(INIT, SHELL), (SHELL, ROOT)] {
         assert_eq!(kernel.unused_pid(), pid);
         kernel.fork(maker, pid, SIGCHLD).expect("a new one");
         kernel.setsid(SHELL).unwrap_or_default();
     }
-    let most = ROOT + most();
     // Two states with the same hash would only leave one tree out.
     let hash = |kernel: &Kernel| {
         let mut hasher = DefaultHasher::new();
@@ -110,8 +107,22 @@ fn all_small_trees_are_reached() {
         let skeleton = plan(&tasks).unwrap_or_else(|reasons| panic!("{tasks:#?}\n{reasons:?}"));
         let played = Stage::new(&tasks, &skeleton).play(&mut Dice(1 + seen.len() as u64));
         assert_eq!(played, Ok(()), "{}", tell(&tasks, &skeleton));
-        waiting.extend(nexts(&kernel, most).into_iter().filter(|next| seen.insert(hash(next))));
+        let nexts = nexts(&kernel, ROOT + most, signals);
+        waiting.extend(nexts.into_iter().filter(|next| seen.insert(hash(next))));
     }
-    println!("{} trees", seen.len());
-    assert!(seen.len() > 7_000);
+    seen.len()
+}
+
+#[test]
+fn all_trees_of_a_few_processes_are_reached() {
+    let trees = try_all(most(5), &[SIGCHLD]);
+    println!("{trees} trees");
+    assert!(trees > 5_000);
+}
+
+#[test]
+fn all_trees_of_fewer_processes_with_exit_signals_are_reached() {
+    let trees = try_all(most(4), &[SIGCHLD, 10]);
+    println!("{trees} trees");
+    assert!(trees > 7_000);
 }
