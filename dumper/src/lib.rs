@@ -142,7 +142,9 @@ fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {
 /// frozen and stands still no more was killed.
 fn died_or(error: Error) -> Error {
     match error {
-        Error::Question { pid, .. } if ProcDir::new(pid).state().is_none_or(|state| !"tT".contains(state)) => {
+        Error::Question { pid, .. }
+            if ProcDir::new(pid).state().is_none_or(|state| !"tT".contains(state)) =>
+        {
             Error::Died { pid }
         }
         error => error,
