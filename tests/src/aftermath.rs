@@ -67,6 +67,14 @@ pub fn end(pid: Pid) {
     }
 }
 
+/// Kills every process that runs in `folder`, and says which.
+pub fn end_all_in(folder: &Path) -> String {
+    let processes = processes_in(folder).unwrap_or_default();
+    let text = shown(&processes);
+    processes.iter().for_each(|process| end(process.pid));
+    text
+}
+
 /// Kills those processes of `pids` that still run in `folder`.
 pub fn end_all_of(pids: &[u32], folder: &Path) {
     let in_it =

@@ -10,6 +10,8 @@
 //!
 //! The safety tests do their worst to a [`target`] that watches itself: [`tracer`] runs a dumper or a loader and kills it, or
 //! fails a call of it, at any system call; [`aftermath`] says what a resume left.
+//!
+//! Every one of these is a [`trial`](mod@trial), which has an end even if it hangs.
 
 pub mod aftermath;
 pub mod difference;
@@ -28,6 +30,7 @@ pub mod target;
 pub mod tools;
 pub mod tracer;
 pub mod tree;
+pub mod trial;
 
 /// Why a test failed, for the person who reads it.
 pub type Outcome<T> = Result<T, Stopped>;

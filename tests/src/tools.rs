@@ -28,14 +28,12 @@ pub enum User {
 
 /// Where everything is.
 #[derive(Debug)]
-pub struct Tools {
-    root: PathBuf,
-}
+pub struct Tools(());
 
 impl Tools {
     /// Copies `ckpt`, `ckpt-dump` and `ckpt-loader` out of `built` into a new folder.
     pub fn gather(built: &Path) -> io::Result<Tools> {
-        let root = std::env::temp_dir().join(format!("ckpt-tests-{}", std::process::id()));
+        let root = Tools::root();
         fs::create_dir_all(root.join("bin"))?;
         for name in ["ckpt", "ckpt-dump", "ckpt-loader"] {
             let from = built.join(name);
@@ -45,17 +43,22 @@ impl Tools {
         for folder in [root.clone(), root.join("bin")] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
-        Ok(Tools { root })
+        Ok(Tools(()))
+    }
+
+    /// The folder of everything that this run makes.
+    pub fn root() -> PathBuf {
+        std::env::temp_dir().join(format!("ckpt-tests-{}", std::process::id()))
     }
 
     /// A program of the project, or a compiled guest.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.root.join("bin").join(name)
+        Tools::root().join("bin").join(name)
     }
 
     /// A new folder that any user may write to, for one test.
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
-        self.subfolder(&self.root, name)
+        self.subfolder(&Tools::root(), name)
     }
 
     /// The same inside of another folder.
@@ -69,7 +72,7 @@ impl Tools {
     /// Removes the folder of a run that left nothing to look at.
     pub fn remove(&self) {
         // What remains is in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = fs::remove_dir_all(Tools::root());
     }
 }
 

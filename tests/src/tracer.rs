@@ -287,10 +287,10 @@ impl Tracer {
         if !self.is_tracee(tid) {
             return Ok(());
         }
-        // One that was killed is let go by its end, which a leader's other threads may hold back.
         let mut status = WaitStatus::StillAlive;
         while status == WaitStatus::StillAlive {
-            if ptrace::interrupt(tid).is_err() {
+            // A dead leader stays ours until its other threads have been waited for: nobody can seize it any more.
+            if ptrace::interrupt(tid).is_err() || is_dead(tid) {
                 return Ok(());
             }
             status = waitpid(tid, Some(HERE | WaitPidFlag::WNOHANG))?;
@@ -308,4 +308,11 @@ impl Tracer {
         }
         Ok(())
     }
+}
+
+/// Whether the task has ended, whoever has yet to wait for it.
+fn is_dead(tid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
+    // After the name, which may have anything in it: the state.
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }

@@ -7,8 +7,9 @@ use ckpt_tests::flavour::{Flavour, Trial};
 use ckpt_tests::spec::{self, Expect, Spec};
 use ckpt_tests::stage::{Stage, Terminal};
 use ckpt_tests::tools::{self, Tools};
+use ckpt_tests::trial::{conclude, trial};
 use ckpt_tests::{Stopped, guest, machine, sys};
-use libtest_mimic::{Arguments, Completion, Failed};
+use libtest_mimic::Arguments;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,12 +37,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let pool = machine::HugePagePool::remember();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(pool);
-    if conclusion.has_failed() {
-        println!("what they left: {}", tools.program("..").canonicalize()?.display());
-    } else {
-        tools.remove();
-    }
-    Ok(conclusion.exit_code())
+    Ok(conclude(&conclusion, Some(&tools)))
 }
 
 /// Every `<word>/<name>.c` under `root`.
@@ -77,19 +73,12 @@ fn trials(case: &Arc<Case>, tools: Option<&Arc<Tools>>) -> Vec<libtest_mimic::Tr
         (_, []) => Flavour::ALL.as_slice(),
         (_, chosen) => chosen,
     };
-    let trial = |flavour: &Flavour| {
-        let (case, tools, flavour) = (case.clone(), tools.cloned(), *flavour);
+    let of = |flavour: &Flavour| {
+        let (case, flavour) = (case.clone(), *flavour);
         let name = format!("{}::{}", case.name, flavour.name());
-        libtest_mimic::Trial::ignorable_test(name, move || {
-            let tools = tools.ok_or("it was only to be listed")?;
-            match run(&case, flavour, &tools) {
-                Ok(()) => Ok(Completion::Completed),
-                Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-                Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
-            }
-        })
+        trial(&name, tools.cloned(), move |tools| run(&case, flavour, tools).map(|()| None))
     };
-    flavours.iter().map(trial).collect()
+    flavours.iter().map(of).collect()
 }
 
 fn run(case: &Case, flavour: Flavour, tools: &Tools) -> Result<(), Stopped> {

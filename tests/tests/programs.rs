@@ -6,8 +6,9 @@
 
 use ckpt_tests::program::{Disturbed, Reference, Start, Way, undisturbed};
 use ckpt_tests::tools::Tools;
+use ckpt_tests::trial::{conclude, trial};
 use ckpt_tests::{Stopped, machine, sys};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -129,33 +130,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         |nth| prepared.iter().filter_map(move |prepared| Some((prepared, *prepared.program.ways.get(nth)?)));
     let trials = (0..SINGLE.len())
         .flat_map(nth)
-        .map(|(prepared, way)| trial(prepared, way, shared.as_ref()))
+        .map(|(prepared, way)| to_try(prepared, way, shared.as_ref()))
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Some(shared) = shared {
-        if conclusion.has_failed() {
-            println!("what they left: {}", shared.tools.program("..").canonicalize()?.display());
-        } else {
-            shared.tools.remove();
-        }
-    }
-    Ok(conclusion.exit_code())
+    Ok(conclude(&conclusion, shared.as_ref().map(|shared| &shared.tools)))
 }
 
-fn trial(prepared: &Arc<Prepared>, way: Way, shared: Option<&Arc<Shared>>) -> Trial {
-    let (prepared, shared) = (prepared.clone(), shared.cloned());
+fn to_try(prepared: &Arc<Prepared>, way: Way, shared: Option<&Arc<Shared>>) -> Trial {
+    let prepared = prepared.clone();
     let name = format!("{}::{}", prepared.program.name, way.name());
-    Trial::ignorable_test(name.clone(), move || {
-        let shared = shared.ok_or("it was only to be listed")?;
-        match run(&prepared, &name, way, &shared) {
-            Ok(told) => {
-                println!("{name}: {told}");
-                Ok(Completion::Completed)
-            }
-            Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-            Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
-        }
-    })
+    trial(&name.clone(), shared.cloned(), move |shared| run(&prepared, &name, way, shared).map(Some))
 }
 
 fn run(prepared: &Prepared, name: &str, way: Way, shared: &Shared) -> Result<String, Stopped> {

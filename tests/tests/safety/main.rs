@@ -10,8 +10,9 @@ mod loader_killed;
 mod output;
 
 use ckpt_tests::tools::{self, Tools};
+use ckpt_tests::trial::{conclude, trial};
 use ckpt_tests::{Outcome, Stopped};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,25 +38,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         true => None,
         false => Some(Arc::new(Tools::gather(&tools::built()?)?)),
     };
-    let trials = tests.into_iter().map(|(name, test)| {
-        let tools = tools.clone();
-        Trial::ignorable_test(name, move || {
-            let tools = tools.ok_or("it was only to be listed")?;
-            match run(name, test, &tools) {
-                Ok(()) => Ok(Completion::Completed),
-                Err(Stopped::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-                Err(Stopped::Failed(reason)) => Err(Failed::from(reason)),
-            }
-        })
-    });
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| trial(name, tools.clone(), move |tools| run(name, test, tools).map(|()| None)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if let Some(tools) = tools {
-        match conclusion.has_failed() {
-            true => println!("what they left: {}", tools.program("..").canonicalize()?.display()),
-            false => tools.remove(),
-        }
-    }
-    Ok(conclusion.exit_code())
+    Ok(conclude(&conclusion, tools.as_deref()))
 }
 
 fn run(name: &str, test: Test, tools: &Tools) -> Outcome<()> {
