@@ -10,7 +10,8 @@ use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
-use crate::note::mapping::{Backing, MappedObject, Memory};
+use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
+use crate::note::shm::SharedSegment;
 use crate::note::signal::SignalHandlers;
 use crate::note::task::{RunState, Task};
 use crate::note::thread::Thread;
@@ -31,6 +32,7 @@ pub fn check(image: &Image) -> Vec<String> {
     known.check_descriptions(image, &mut checker);
     image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
     known.check_segments(image, &mut checker);
+    check_system_v(image, &mut checker);
     checker.wrong
 }
 
@@ -115,6 +117,7 @@ impl Known {
                 checker.refers(&who, "description", descriptor.description, &self.descriptions);
             }),
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
+            Note::SharedSegment(segment) => checker.refers(who, "object", segment.object, &self.objects),
             Note::FileLock(lock) if lock.description != 0 => {
                 checker.refers(who, "description", lock.description, &self.descriptions);
             }
@@ -201,6 +204,23 @@ fn contents(note: &Note) -> Vec<u32> {
         Note::Filesystem(filesystem) => vec![of(&filesystem.root), of(&filesystem.working_directory)],
         _ => Vec::new(),
     }
+}
+
+/// Every object of System V shared memory has one note of its segment, whose id is no other's; and no other object has one.
+fn check_system_v(image: &Image, checker: &mut Checker) {
+    let of_kind = image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::SystemV);
+    let mut objects: BTreeSet<u32> = of_kind.map(|object| object.id).collect();
+    checker.once("System V segment", image.all::<SharedSegment>().map(|segment| segment.id));
+    for segment in image.all::<SharedSegment>() {
+        if !objects.remove(&segment.object) {
+            let SharedSegment { id, object, .. } = segment;
+            checker.wrong.push(format!("System V segment {id} is no object of its own but {object}"));
+        }
+        if segment.size_bytes == 0 || segment.id > i32::MAX.unsigned_abs() {
+            checker.wrong.push(format!("no System V segment is like {}", segment.id));
+        }
+    }
+    objects.iter().for_each(|id| checker.wrong.push(format!("nothing says which segment object {id} is")));
 }
 
 fn check_mappings(memory: &Memory, checker: &mut Checker) {

@@ -1,6 +1,7 @@
 //! What was collected: everything that goes into the image, and everything that should and cannot.
 
 use crate::collect::mapping::kin::Carried;
+use crate::collect::shm::Attached;
 use crate::error::{Findings, Unsupported};
 use crate::memory::{Manner, TaskMemory};
 use crate::procdir::ProcDir;
@@ -18,6 +19,8 @@ pub enum Source {
     Memory(usize, u64, Manner),
     /// A file, from this offset.
     File(Arc<File>, u64),
+    /// System V shared memory, from this offset.
+    Attached(Arc<Attached>, u64),
     /// The segment with this index, which comes before.
     Same(usize),
     /// They are here.

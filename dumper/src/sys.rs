@@ -300,3 +300,28 @@ pub(crate) fn processor_features() -> ([u32; 6], u32, u64) {
     let enabled = if one.ecx & OSXSAVE != 0 { unsafe { xcr0() } } else { 3 };
     ([seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, seven_one.eax], state.ebx, enabled)
 }
+
+/// Attaches a System V segment for reading, wherever there is room.
+pub(crate) fn attach_shared(id: u32) -> Result<u64> {
+    // SAFETY: without SHM_REMAP nothing that is mapped changes.
+    let at = unsafe { libc::shmat(id.cast_signed(), std::ptr::null(), libc::SHM_RDONLY) };
+    Errno::result(at.addr().cast_signed())?;
+    Ok(at.expose_provenance() as u64)
+}
+
+/// Detaches what was attached at `at`.
+pub(crate) fn detach_shared(at: u64) -> Result<()> {
+    let at: *const libc::c_void = std::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0));
+    // SAFETY: nobody has a reference to what is there: it is read by system calls alone.
+    Errno::result(unsafe { libc::shmdt(at) }).map(drop)
+}
+
+/// Which pages of a mapped range of shared memory are there (mincore(2)), as far as they are not swapped out.
+pub(crate) fn present_pages(at: u64, len_bytes: u64) -> Result<Vec<bool>> {
+    let length = usize::try_from(len_bytes).map_err(|_| Errno::EFBIG)?;
+    let mut pages = vec![0u8; length / 4096];
+    let at: *mut libc::c_void = std::ptr::with_exposed_provenance_mut(usize::try_from(at).unwrap_or(0));
+    // SAFETY: the kernel writes one byte for each page to `pages`, and only looks at what is mapped.
+    Errno::result(unsafe { libc::mincore(at, length, pages.as_mut_ptr()) })?;
+    Ok(pages.into_iter().map(|page| page & 1 == 1).collect())
+}

@@ -215,6 +215,11 @@ impl Job<'_> {
                         .map_err(|error| Failure::Read(0, error))?;
                     rest = after;
                 }
+                Source::Attached(segment, offset) => {
+                    let (mine, after) = rest.split_at_mut(len);
+                    segment.read(offset + first.offset, mine).map_err(|error| Failure::Read(0, error))?;
+                    rest = after;
+                }
                 // Never written: it stands where the other one does.
                 Source::Same(_) => {}
                 Source::Bytes(bytes) => {

@@ -35,6 +35,27 @@ pub enum Word {
     Midwife,
     /// Not zero once the tree has been let go.
     Delivered,
+    /// A [`SegmentState`].
+    Segments,
+}
+
+/// How far the System V segments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentState {
+    /// They are being made.
+    Missing,
+    /// They stand, and can be attached.
+    Made,
+    /// All tasks have attached them: the keeper gives them to their owners.
+    Settle,
+    /// It has.
+    Settled,
+    /// The tasks begin to run.
+    LettingGo,
+    /// They run.
+    Delivered,
+    /// They never will.
+    Abandoned,
 }
 
 /// Words of one process.
@@ -63,6 +84,8 @@ pub struct Shape {
     pub processes: usize,
     /// How many places the shelf has.
     pub shelf: usize,
+    /// How many System V segments there are.
+    pub segments: usize,
 }
 
 /// Offset of what calls need that the midwife makes in a task: see [`Control::child_signal_set`].
@@ -79,9 +102,13 @@ impl Shape {
         self.processes_at() + self.processes as u64 * PROCESS_BYTES
     }
 
+    fn segments_at(self) -> u64 {
+        self.shelf_at() + self.shelf as u64 * 4
+    }
+
     /// Length in bytes, whole pages.
     pub fn len_bytes(self) -> u64 {
-        (self.shelf_at() + self.shelf as u64 * 4).next_multiple_of(PAGE_BYTES)
+        (self.segments_at() + self.segments as u64 * 4).next_multiple_of(PAGE_BYTES)
     }
 }
 
@@ -127,6 +154,7 @@ impl Control {
                 Word::Failed => 8,
                 Word::Midwife => 12,
                 Word::Delivered => 40,
+                Word::Segments => 44,
             }
     }
 
@@ -219,6 +247,28 @@ impl Control {
         sys::store(self.shelf_address(index), value);
     }
 
+    /// How far the System V segments are.
+    pub fn segments(self) -> SegmentState {
+        let word = self.get(Word::Segments);
+        let states = SEGMENT_STATES.into_iter().find(|state| state.word() == word);
+        states.unwrap_or(SegmentState::Abandoned)
+    }
+
+    /// Says how far the System V segments are.
+    pub fn set_segments(self, state: SegmentState) {
+        self.set(Word::Segments, state.word());
+    }
+
+    /// The id that a System V segment has now, by its place in the image.
+    pub fn segment(self, index: usize) -> u32 {
+        sys::load(self.at + self.shape.segments_at() + index as u64 * 4)
+    }
+
+    /// Says which id a System V segment has now.
+    pub fn set_segment(self, index: usize, id: u32) {
+        sys::store(self.at + self.shape.segments_at() + index as u64 * 4, id);
+    }
+
     /// Writes what [`Control::child_signal_set`] and [`Control::no_time`] point to.
     pub fn write_constants(self) {
         let set: u64 = 1 << (libc::SIGCHLD - 1);
@@ -242,6 +292,31 @@ const LOOK_MS: u64 = 20;
 fn put(at: u64, value: u32) {
     sys::store(at, value);
     sys::futex_wake(at);
+}
+
+const SEGMENT_STATES: [SegmentState; 7] = [
+    SegmentState::Missing,
+    SegmentState::Made,
+    SegmentState::Settle,
+    SegmentState::Settled,
+    SegmentState::LettingGo,
+    SegmentState::Delivered,
+    SegmentState::Abandoned,
+];
+
+impl SegmentState {
+    /// How it stands in its word.
+    pub fn word(self) -> u32 {
+        match self {
+            SegmentState::Missing => 0,
+            SegmentState::Made => 1,
+            SegmentState::Settle => 2,
+            SegmentState::Settled => 3,
+            SegmentState::LettingGo => 4,
+            SegmentState::Delivered => 5,
+            SegmentState::Abandoned => 6,
+        }
+    }
 }
 
 impl Progress {

@@ -13,6 +13,7 @@
 //! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
 //! * [`commit`] turns threads into programs and leaves Rust for good;
 //! * [`namespace`] makes a world for those whose process ids cannot be had;
+//! * [`keeper`] makes what no process owns, System V segments, and removes it if the tree never lives;
 //! * [`midwife`], outside of the tree, lets all threads go at once when the last trace of the loader is gone.
 
 pub mod apart;
@@ -27,6 +28,7 @@ pub mod fill;
 pub mod frame;
 pub mod grow;
 pub mod index;
+pub mod keeper;
 pub mod midwife;
 pub mod namespace;
 pub mod plan;

@@ -14,6 +14,7 @@ use crate::arena::Hole;
 use crate::cli::Options;
 use crate::control::{Control, ProcessWord, Progress, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
+use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::dup_above;
 use crate::shelf::Shelf;
@@ -141,7 +142,9 @@ pub fn spawn_helper(
                 let wards =
                     plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
                 let wards = wards.collect();
-                let status = Midwife { control, wards, hole: plan.hole, trace_options }.deliver(|| {});
+                let midwife = Midwife { control, wards, hole: plan.hole, trace_options };
+                let status = Keeper::spawn(image, plan, control)
+                    .and_then(|keeper| midwife.deliver(keeper.as_ref(), || {}));
                 help_ended(task, status, announcement)
             }
             // Who it is stands in the page before the task looks.
@@ -185,14 +188,16 @@ fn help_ended(task: Pid, status: Result<()>, announcement: Option<Announcement>)
 impl Midwife {
     /// Lets all tasks go when all are whole, having done `before` when every one has its place in the tree. If they never
     /// will be, they are killed when this returns.
-    pub fn deliver(&self, before: impl Fn()) -> Result<()> {
-        let result = self.try_deliver(before);
+    pub fn deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
+        let result = self.try_deliver(keeper, before);
         if result.is_err() {
             self.control.set(Word::Failed, 1);
             for ward in self.wards.iter().filter(|ward| self.is_made(ward)) {
                 // ESRCH: it is gone already.
                 let _ = kill(ward.pid, Signal::SIGKILL);
             }
+        } else if let Some(keeper) = keeper {
+            keeper.dismiss();
         }
         result
     }
@@ -202,7 +207,7 @@ impl Midwife {
         self.control.of(ward.process, ProcessWord::Pid) != 0
     }
 
-    fn try_deliver(&self, before: impl Fn()) -> Result<()> {
+    fn try_deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
         self.wait_for(Progress::ThreadsWait)?;
         before();
         for tid in self.threads() {
@@ -211,6 +216,7 @@ impl Midwife {
         }
         self.control.set(Word::Start, 1);
         self.wait_for(Progress::Ready)?;
+        keeper.map_or(Ok(()), Keeper::settle)?;
         for ward in &self.wards {
             for tid in &ward.tids {
                 ward.traced("stop", *tid, ptrace::interrupt(*tid))?;
@@ -223,6 +229,7 @@ impl Midwife {
                 ward.run_to_return(*tid)?;
             }
         }
+        keeper.into_iter().for_each(Keeper::let_go);
         // Children before their parents, which must not notice.
         for ward in self.wards.iter().rev().filter(|ward| ward.stopped) {
             ward.unmap_hole(self.hole)?;

@@ -7,10 +7,13 @@
 
 use crate::control::{Control, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
+use crate::keeper::Keeper;
 use crate::midwife::Midwife;
+use crate::plan::Plan;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::credential::Credential;
+use binfmt::note::shm::SharedSegment;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,9 +46,11 @@ pub fn only_ids(image: &Image) -> Option<(u32, u32)> {
 }
 
 /// Why this process cannot have namespaces of its own, if it cannot. A child tries it.
-pub fn objection(with_user: bool) -> Option<String> {
+pub fn objection(with_user: bool, with_segments: bool) -> Option<String> {
     let child = match sys::fork(0, 0, 0) {
-        Ok(0) => sys::exit_now(unshare(flags(with_user)).map_or_else(|error| error as i32, |()| 0)),
+        Ok(0) => {
+            sys::exit_now(unshare(flags(with_user, with_segments)).map_or_else(|error| error as i32, |()| 0))
+        }
         Ok(child) => Pid::from_raw(child),
         Err(error) => return Some(format!("it cannot fork ({error})")),
     };
@@ -58,15 +63,24 @@ pub fn objection(with_user: bool) -> Option<String> {
     }
 }
 
-fn flags(with_user: bool) -> CloneFlags {
-    let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
-    if with_user { flags | CloneFlags::CLONE_NEWUSER } else { flags }
+/// Whether the tree has System V segments: with an IPC namespace of its own their ids are free, and may be chosen. A tree
+/// without them keeps the one that it had, for what else it may use there.
+pub fn takes_segments(image: &Image) -> bool {
+    image.all::<SharedSegment>().next().is_some()
+}
+
+fn flags(with_user: bool, with_segments: bool) -> CloneFlags {
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    flags.set(CloneFlags::CLONE_NEWUSER, with_user);
+    flags.set(CloneFlags::CLONE_NEWIPC, with_segments);
+    flags
 }
 
 /// Enters new namespaces. With a user namespace, this user and group appear in it as `ids`.
-pub fn enter(ids: Option<(u32, u32)>) -> Result<()> {
+pub fn enter(ids: Option<(u32, u32)>, with_segments: bool) -> Result<()> {
     let (user, group) = (geteuid(), getegid());
-    unshare(flags(ids.is_some())).map_err(|error| Error::step("make namespaces for it", error))?;
+    unshare(flags(ids.is_some(), with_segments))
+        .map_err(|error| Error::step("make namespaces for it", error))?;
     if let Some((inner_user, inner_group)) = ids {
         let write = |path: &str, text: String| {
             fs::write(path, text).map_err(|error| Error::io(format!("write {path}"), &error))
@@ -95,12 +109,12 @@ fn keep_capabilities() -> Result<()> {
 
 /// Forks the init of the new pid namespace, which is the midwife and lives as long as anybody else there. Returns its
 /// process id here, when it has its `/proc`.
-pub fn spawn_init(midwife: Midwife, before: impl Fn()) -> Result<Pid> {
+pub fn spawn_init(midwife: Midwife, image: &Image, plan: &Plan, before: impl Fn()) -> Result<Pid> {
     let control = midwife.control;
     let failed = |error| Error::step("fork the init of its pid namespace", error);
     let init = sys::fork(0, libc::SIGCHLD, 0).map_err(failed)?;
     if init == 0 {
-        let status = be_midwife(&midwife, before);
+        let status = be_midwife(&midwife, image, plan, before);
         if let Err(error) = status {
             if !matches!(error, Error::Told) {
                 // Nobody may be there to read it.
@@ -120,7 +134,7 @@ pub fn spawn_init(midwife: Midwife, before: impl Fn()) -> Result<Pid> {
     Ok(init)
 }
 
-fn be_midwife(midwife: &Midwife, before: impl Fn()) -> Result<()> {
+fn be_midwife(midwife: &Midwife, image: &Image, plan: &Plan, before: impl Fn()) -> Result<()> {
     let failed = |error| Error::step("tie init to its supervisor", error);
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -128,7 +142,9 @@ fn be_midwife(midwife: &Midwife, before: impl Fn()) -> Result<()> {
     mount(Some("proc"), "/proc", Some("proc"), quiet, nothing)
         .map_err(|error| Error::step("mount a /proc of its own", error))?;
     midwife.control.set(Word::Midwife, std::process::id());
-    midwife.deliver(before)?;
+    let keeper = Keeper::spawn(image, plan, midwife.control)?;
+    midwife.deliver(keeper.as_ref(), before)?;
+    drop(keeper);
     nix::sys::prctl::set_pdeathsig(None).map_err(failed)?;
     midwife.control.set(Word::Delivered, 1);
     Ok(())

@@ -10,6 +10,7 @@ use crate::cli::Options;
 use crate::control::{ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::grow;
+use crate::keeper::Keeper;
 use crate::midwife::{self, Midwife};
 use crate::namespace;
 use crate::plan::skeleton::{Process, Step};
@@ -36,12 +37,13 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
     let init = if plan.identity == Identity::Namespace {
-        namespace::enter(plan.inner_ids)?;
-        Some(namespace::spawn_init(midwife.clone(), || place.give_terminal())?)
+        namespace::enter(plan.inner_ids, namespace::takes_segments(&image))?;
+        Some(namespace::spawn_init(midwife.clone(), &image, &plan, || place.give_terminal())?)
     } else {
         control.set(Word::Midwife, std::process::id());
         None
     };
+    let keeper = if init.is_none() { Keeper::spawn(&image, &plan, control)? } else { None };
     let mut root = None;
     let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
     for step in &founder.steps {
@@ -51,6 +53,8 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
                 let made = grow::make_process(process, false, 0, plan.identity, &image)?;
                 if made == 0 {
+                    // It is the supervisor's.
+                    std::mem::forget(keeper);
                     end_with(supervisor, plan.identity)?;
                     control.unmap()?;
                     return go_on(&Stage { process: *child, ..stage }, process);
@@ -69,7 +73,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     shelf.close();
     let delivered = match init {
         Some(init) => namespace::await_delivery(control, init, pid),
-        None => midwife.deliver(|| place.give_terminal()),
+        None => midwife.deliver(keeper.as_ref(), || place.give_terminal()),
     };
     if let Err(error) = delivered {
         // Reaped, so that nothing is left.
@@ -81,7 +85,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
         return Err(error);
     }
     // What is left to do takes no memory.
-    drop((image, host, plan, midwife));
+    drop((image, host, plan, midwife, keeper));
     for own in [stage.image, stage.control, stage.report] {
         drop(sys::adopt(own));
     }

@@ -7,9 +7,14 @@
 #![allow(unsafe_code)]
 
 mod process;
+mod shm;
 
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, wait_status, while_waiting,
+};
+pub use shm::{
+    attach_shared, control_shared, create_shared, detach_shared, set_shared_owner, shared_attached,
+    shared_owner,
 };
 
 use nix::errno::Errno;
@@ -56,6 +61,12 @@ pub fn remap(at: u64, old_bytes: u64, new_bytes: u64, to: u64) -> Result<(), Err
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: nothing of the loader's own lies in either range (module documentation).
     check(unsafe { libc::syscall(libc::SYS_mremap, at, old_bytes, new_bytes, flags, to) }).map(drop)
+}
+
+/// mremap(2) to more bytes at the same place.
+pub fn grow(at: u64, old_bytes: u64, new_bytes: u64) -> Result<(), Errno> {
+    // SAFETY: without MREMAP_MAYMOVE the mapping only grows, into what is free.
+    check(unsafe { libc::syscall(libc::SYS_mremap, at, old_bytes, new_bytes, 0) }).map(drop)
 }
 
 /// mprotect(2), or pkey_mprotect(2) for a key other than 0.

@@ -255,6 +255,9 @@ fn be_me(image: &mut Image, in_user_namespace: bool) -> Result<()> {
                 ..own.clone()
             };
         }
+        if let Note::SharedSegment(segment) = note {
+            (segment.owner, segment.owner_group) = (own.user.effective, own.group.effective);
+        }
     }
     Ok(())
 }

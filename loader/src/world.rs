@@ -2,7 +2,7 @@
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::aside::Parked;
-use crate::control::{Control, Progress, Shape};
+use crate::control::{Control, Progress, SegmentState, Shape, Word};
 use crate::error::{Error, Result};
 use crate::fill;
 use crate::index::Threads;
@@ -13,6 +13,7 @@ use crate::shelf::{self, Shelf};
 use crate::stage::Stage;
 use binfmt::image::Image;
 use binfmt::note::mapping::{Backing, MappedObject, Memory};
+use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::Task;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,6 +111,17 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// The id of the System V segment with the content of `object`, once it stands.
+    pub fn shared_segment(&self, object: u32) -> Result<u32> {
+        while self.control.segments() == SegmentState::Missing {
+            self.check_others()?;
+            self.control.wait(Word::Segments, SegmentState::Missing.word());
+        }
+        self.check_others()?;
+        let place = self.image.all::<SharedSegment>().position(|segment| segment.object == object);
+        place.map(|place| self.control.segment(place)).ok_or(Error::Internal("an object is no segment"))
+    }
+
     /// The objects of shared memory that are mapped in `memory`, or in one that is forked from it without an exec.
     pub fn objects_of_family(&self, memory: u32) -> Vec<&'a MappedObject> {
         let memories = family(self.image, memory);
@@ -186,5 +198,6 @@ pub fn shape(image: &Image, skeleton: &Skeleton) -> Shape {
         barriers: usize::try_from(skeleton.barriers).unwrap_or(0),
         processes: skeleton.processes.len(),
         shelf: shelf::items(image).len(),
+        segments: image.all::<SharedSegment>().count(),
     }
 }

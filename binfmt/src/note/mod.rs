@@ -96,6 +96,7 @@ pub mod memfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
+pub mod shm;
 pub mod signal;
 pub mod task;
 pub mod terminal;
@@ -123,6 +124,8 @@ table! {
     0x434b_0020 mapping::Memory,
     /// A file, or memory without a name, that mappings refer to.
     0x434b_0021 mapping::MappedObject,
+    /// A System V shared memory segment that a task has attached.
+    0x434b_0022 shm::SharedSegment,
     /// Root, working directory and umask.
     0x434b_0030 filesystem::Filesystem,
     /// What a process does with each signal.

@@ -16,6 +16,7 @@ pub mod memfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
+pub mod shm;
 pub mod signal;
 pub mod task;
 pub mod terminal;

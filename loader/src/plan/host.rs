@@ -6,6 +6,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
+use crate::rebuild::shm;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -35,6 +36,8 @@ pub struct Host {
     pub extended_features: u64,
     /// The vdso of this kernel.
     pub vdso: Vec<u8>,
+    /// System V segments, if the image has any.
+    pub segments: shm::Host,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
 }
@@ -63,11 +66,14 @@ impl Host {
                 .into_iter()
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
+            segments: shm::Host::look(image),
             against_namespace: None,
         };
         // It takes a fork to find out.
         let asked = options.pid == Some(PidChoice::Namespace);
-        if asked || options.pid.is_none() && (!host.can_checkpoint_restore() || !host.taken.is_empty()) {
+        let unlike = !host.can_checkpoint_restore() || !host.taken.is_empty();
+        let segments = host.segments.against(image).is_some() || host.segments.in_use(image).is_some();
+        if asked || options.pid.is_none() && (unlike || segments) {
             host.against_namespace = host.look_at_namespaces(image);
         }
         Ok(host)
@@ -82,7 +88,7 @@ impl Host {
         if !self.is_admin() && namespace::only_ids(image).is_none() {
             return Some("its processes have more than one user or group".to_owned());
         }
-        namespace::objection(!self.is_admin())
+        namespace::objection(!self.is_admin(), namespace::takes_segments(image))
     }
 
     /// Whether this process has a capability.

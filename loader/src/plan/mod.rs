@@ -13,11 +13,13 @@ use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::midwife::Ward;
 use crate::namespace;
+use crate::rebuild::shm::{self, Fate, Objection};
 use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
 use binfmt::note::mapping::{Backing, Memory};
+use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
@@ -49,6 +51,8 @@ pub struct Plan {
     pub joins_session: bool,
     /// Whether the image was exec'd through its handler.
     pub by_handler: bool,
+    /// What becomes of each System V segment, in the order of the image.
+    pub segments: Vec<Fate>,
     /// As which user and group the caller appears, if that takes a user namespace.
     pub inner_ids: Option<(u32, u32)>,
     steps: Vec<String>,
@@ -82,7 +86,9 @@ impl Plan {
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
         let wards = wards(image, host, options, &skeleton)?;
         let first_own_descriptor = first_own_descriptor(image);
-        let steps = steps(image, task, identity, &skeleton)?;
+        let segments: Vec<Fate> =
+            image.all::<SharedSegment>().map(|segment| fate(host, segment, identity)).collect();
+        let steps = steps(image, task, identity, &skeleton, &segments)?;
         let pid = task.pid;
         Ok(Plan {
             identity,
@@ -94,9 +100,19 @@ impl Plan {
             first_own_descriptor,
             joins_session,
             by_handler,
+            segments,
             inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
             steps,
         })
+    }
+}
+
+/// What becomes of a System V segment; what stands against it was told before.
+fn fate(host: &Host, segment: &SharedSegment, identity: Identity) -> Fate {
+    match identity {
+        // In an IPC namespace of its own there is nothing yet.
+        Identity::Namespace => Fate::Make,
+        _ => host.segments.fate(segment).unwrap_or(Fate::MakeAnyhow),
     }
 }
 
@@ -220,13 +236,24 @@ fn identity(
     options: &Options,
     ids: &BTreeSet<u32>,
 ) -> std::result::Result<(Identity, Option<String>), Refusal> {
-    let against_keep = host.against_keep(ids);
+    let against_segments = host.segments.against(image);
+    let told = |objection: &Objection| match objection {
+        Objection::Taken(text) | Objection::NoRight(text) => text.clone(),
+    };
+    let against_keep = host.against_keep(ids).or_else(|| against_segments.as_ref().map(told));
     let (tasks, threads) = (image.all::<Task>().count(), image.all::<Thread>().count());
     let against_fresh = match (tasks, threads) {
         (1, 1) => None,
         (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
         (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),
     };
+    // Whoever asks for it may have another id for a segment, or share one that is in use.
+    let against_fresh = against_fresh.or_else(|| match (&against_segments, options.pid) {
+        (Some(Objection::NoRight(_)), Some(_)) => None,
+        (Some(objection), _) => Some(told(objection)),
+        (None, Some(_)) => None,
+        (None, None) => host.segments.in_use(image),
+    });
     let chosen = match options.pid {
         Some(PidChoice::Keep) => {
             against_keep.map_or(Ok(Identity::Keep), |reason| Err(("keep its process id", reason)))
@@ -329,12 +356,19 @@ pub fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
     })
 }
 
-fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) -> Result<Vec<String>> {
+fn steps(
+    image: &Image,
+    root: &Task,
+    identity: Identity,
+    skeleton: &Skeleton,
+    segments: &[Fate],
+) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
         Identity::Keep | Identity::Namespace => {
             if identity == Identity::Namespace {
-                steps.push("unshare(pids, mounts)  # init of its own, which mounts /proc".to_owned());
+                let ipc = if segments.is_empty() { "" } else { ", System V IPC" };
+                steps.push(format!("unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
             }
             for process in skeleton.processes.iter().skip(ROOT) {
                 let task = image.all::<Task>().find(|task| task.pid == process.pid);
@@ -347,6 +381,7 @@ fn steps(image: &Image, root: &Task, identity: Identity, skeleton: &Skeleton) ->
         }
         Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
     }
+    steps.extend(shm::steps(image, segments));
     for task in image.all::<Task>().filter(|task| task.state != RunState::Zombie) {
         steps.extend(crate::rebuild::mapping::steps(image, memory(image, task)?));
         let others = thread_ids(image, task).into_iter().skip(1);

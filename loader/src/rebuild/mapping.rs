@@ -10,7 +10,7 @@ use crate::arena::Hole;
 use crate::aside::Parked;
 use crate::error::{Error, Result};
 use crate::fill;
-use crate::rebuild::{file, fill_object};
+use crate::rebuild::{file, fill_object, shm};
 use crate::sys;
 use crate::world::World;
 use binfmt::image::{Image, Owner};
@@ -184,11 +184,11 @@ fn stored_bytes(mapping: &Mapping, stored: &[(u64, u64)]) -> u64 {
         .sum()
 }
 
-fn has_flag(mapping: &Mapping, flag: &str) -> bool {
+pub(super) fn has_flag(mapping: &Mapping, flag: &str) -> bool {
     mapping.vm_flags.0.split(|byte| *byte == b' ').any(|word| word == flag.as_bytes())
 }
 
-fn failed(what: &str, mapping: &Mapping, error: nix::errno::Errno) -> Error {
+pub(super) fn failed(what: &str, mapping: &Mapping, error: nix::errno::Errno) -> Error {
     let end = mapping.start.saturating_add(mapping.len_bytes);
     Error::step(format!("{what} {:x}-{end:x}", mapping.start), error)
 }
@@ -220,9 +220,8 @@ fn map(world: &World<'_>, mapping: &Mapping, protection: u32) -> Result<()> {
             (ObjectKind::SharedAnonymous | ObjectKind::HugePages, None) => {
                 view(world, mapping, object, protection)?;
             }
-            (kind, None) => {
-                return Err(Error::step(format!("map a {kind:?}"), nix::errno::Errno::ENOSYS));
-            }
+            (ObjectKind::SystemV, None) => shm::attach(world, mapping, object, protection)?,
+            (ObjectKind::Memfd, None) => return Err(Error::Internal("a memfd was not made")),
         }
     }
     for (name, advice) in [("hg", libc::MADV_HUGEPAGE), ("nh", libc::MADV_NOHUGEPAGE)] {
@@ -237,7 +236,9 @@ fn map(world: &World<'_>, mapping: &Mapping, protection: u32) -> Result<()> {
 /// Makes whole objects of shared memory without a name where [`map`] takes views of them, for this task and for all that
 /// will be forked from it.
 fn make_views(world: &World<'_>, memory: &Memory) -> Result<()> {
-    for object in world.objects_of_family(memory.id) {
+    // System V segments are attached by whoever has them.
+    let objects = world.objects_of_family(memory.id).into_iter();
+    for object in objects.filter(|object| object.kind != ObjectKind::SystemV) {
         let Some(at) = world.places.views.get(&object.id).copied() else { continue };
         make_object(world, object, at)?;
     }
@@ -271,7 +272,8 @@ pub fn object_bytes(image: &Image, object: &MappedObject) -> u64 {
 }
 
 /// Objects of shared memory without a name that need a view of the whole from which mappings are taken (mremap of
-/// length 0), by how long it is. One that has a single mapping of all of it is made in place.
+/// length 0), by how long it is. One that has a single mapping of all of it is made in place, and a System V segment is
+/// attached in place wherever all of it is mapped.
 pub fn viewed(image: &Image) -> Vec<(u32, u64)> {
     let mut mappings: BTreeMap<u32, Vec<&Mapping>> = BTreeMap::new();
     for mapping in image.all::<Memory>().flat_map(|memory| &memory.mappings) {
@@ -279,14 +281,17 @@ pub fn viewed(image: &Image) -> Vec<(u32, u64)> {
             mappings.entry(mapping.object).or_default().push(mapping);
         }
     }
-    let unnamed = [ObjectKind::SharedAnonymous, ObjectKind::HugePages];
+    let unnamed = [ObjectKind::SharedAnonymous, ObjectKind::HugePages, ObjectKind::SystemV];
     let objects = image.all::<MappedObject>().filter(|object| unnamed.contains(&object.kind));
     objects
         .filter_map(|object| {
             let all = mappings.get(&object.id)?;
             let size = object_bytes(image, object);
-            let alone = matches!(all.as_slice(), [one] if one.offset == 0 && one.len_bytes == size);
-            (!alone).then_some((object.id, size))
+            let in_place = match object.kind {
+                ObjectKind::SystemV => all.iter().all(|mapping| shm::is_whole(mapping, object)),
+                _ => matches!(all.as_slice(), [one] if one.offset == 0 && one.len_bytes == size),
+            };
+            (!in_place).then_some((object.id, size))
         })
         .collect()
 }

@@ -18,6 +18,7 @@ pub mod memfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
+pub mod shm;
 pub mod signal;
 pub mod task;
 pub mod terminal;

@@ -2,7 +2,7 @@
 
 use super::smaps::Area;
 use crate::collect::file::{self, Naming, Place};
-use crate::collect::{Collected, Source, Subject};
+use crate::collect::{Collected, Source, Subject, shm};
 use crate::error::Error;
 use crate::memory::{Manner, TaskMemory};
 use binfmt::address::PAGE_BYTES;
@@ -39,6 +39,8 @@ pub struct Objects {
     through: BTreeMap<u32, (Covered, usize)>,
     /// The programs that are run, by device, inode and label.
     executables: BTreeMap<(u64, u64, Vec<u8>), FileIdentity>,
+    /// The System V segments that there are.
+    segments: shm::Segments,
 }
 
 impl Objects {
@@ -89,8 +91,29 @@ impl Objects {
             None => self.unopened(subject, area, id, kind, out),
         };
         object.writable = writable;
+        if kind == ObjectKind::SystemV {
+            self.segment(area, &mut object, out)?;
+        }
         self.found.insert(id, object);
         Ok(id)
+    }
+
+    /// Adds the note of a System V segment.
+    fn segment(&self, area: &Area, object: &mut MappedObject, out: &mut Collected) -> Result<(), Error> {
+        let Some(listed) = self.segments.of(area) else {
+            let place = format!("{:x}-{:x}", area.start, area.end);
+            out.unsupported(
+                format!(
+                    "{place} shows System V segment {}, which /proc/sysvipc/shm does not list",
+                    area.inode
+                ),
+                "mount /proc in the IPC namespace of the program",
+            );
+            return Ok(());
+        };
+        object.file.size_bytes = listed.size_bytes;
+        out.note(shm::note(object.id, area, listed));
+        Ok(())
     }
 
     /// The object of a memfd that a descriptor leads to; its note is added if no mapping has done so.
@@ -176,6 +199,13 @@ impl Objects {
             return self.memory(area, id, kind, FileIdentity { content: 0, ..identity });
         }
         let whose = format!("{:x}-{:x} maps {}", area.start, area.end, label(area));
+        if kind == ObjectKind::SystemV {
+            let listed = self.segments.of(area);
+            if let Some(Err(_)) = listed.map(|listed| shm::contents(id, listed, area.page_bytes, out)) {
+                out.unsupported(format!("{whose}, which we may not read"), "run ckpt-dump as root");
+            }
+            return self.memory(area, id, kind, identity);
+        }
         // A deleted file has no other reader left; of one that has a name or a descriptor we would not see the whole.
         let deleted = is_deleted(kind, area);
         let partial = kind == ObjectKind::Memfd || (kind == ObjectKind::File && !deleted);

@@ -104,12 +104,15 @@ fn serves(old: &Mapping, new: &Mapping) -> bool {
             && old.offset.wrapping_sub(old.start) == new.offset.wrapping_sub(new.start);
     let same_flags =
         ["gd", "nr", "hg", "nh"].into_iter().all(|flag| has_flag(old, flag) == has_flag(new, flag));
+    // What was opened for reading cannot be made writable later.
+    let same_right = !old.shared || has_flag(old, "mw") == has_flag(new, "mw");
     let same_start = !has_flag(old, "gd") || old.start == new.start;
     old.backing == new.backing
         && old.shared == new.shared
         && old.page_bytes == new.page_bytes
         && same_place
         && same_flags
+        && same_right
         && same_start
 }
 
