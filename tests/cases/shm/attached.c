@@ -12,8 +12,9 @@ enum { SIZE = 10000, LARGE = 64 << 20 };
 
 int main(void)
 {
-    int keyed = segment_make(segment_key(0), SIZE, 0640), parts = segment_make(segment_key(1), 16 * GUEST_PAGE, 0700);
-    int large = segment_make(IPC_PRIVATE, LARGE, 0666), readable = segment_make(segment_key(2), GUEST_PAGE, 0600);
+    key_t keys[] = {segment_key(0), segment_key(1), segment_key(2)};
+    int keyed = segment_make(keys[0], SIZE, 0640), parts = segment_make(keys[1], 16 * GUEST_PAGE, 0700);
+    int large = segment_make(IPC_PRIVATE, LARGE, 0666), readable = segment_make(keys[2], GUEST_PAGE, 0600);
 
     char *first = segment_attach(keyed, 0), *second = segment_attach(keyed, 0);
     guest_check(shmctl(keyed, SHM_LOCK, NULL) == 0);
@@ -42,8 +43,8 @@ int main(void)
 
     guest_checkpoint_here();
 
-    guest_check(shmget(segment_key(0), 0, 0) == keyed && shmget(segment_key(1), 0, 0) == parts);
-    guest_check(shmget(segment_key(2), 0, 0) == readable);
+    guest_check(shmget(keys[0], 0, 0) == keyed && shmget(keys[1], 0, 0) == parts);
+    guest_check(shmget(keys[2], 0, 0) == readable);
     status = segment_status(keyed);
     guest_check(status.shm_segsz == SIZE && (status.shm_perm.mode & 0777) == 0640, "mode %o", status.shm_perm.mode);
     guest_check(status.shm_perm.mode & SHM_LOCKED, "it is locked");
