@@ -142,7 +142,7 @@ impl Known {
     fn check_descriptions(&self, image: &Image, checker: &mut Checker) {
         let mut completed: BTreeMap<u32, Vec<DescriptionKind>> = BTreeMap::new();
         let mut complete = |id: u32, kind| completed.entry(id).or_default().push(kind);
-        for note in &image.notes {
+        for note in image.notes.iter() {
             match note {
                 Note::OpenFile(file) => complete(file.description, DescriptionKind::File),
                 Note::OpenMemfd(memfd) => complete(memfd.description, DescriptionKind::Memfd),

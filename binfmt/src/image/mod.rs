@@ -10,6 +10,7 @@
 
 mod elf;
 mod layout;
+mod notes;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod verify;
 
 use layout::tail;
 pub use layout::{Layout, LayoutError};
+pub use notes::Notes;
 pub use read::{Image, ImageError};
 
 use crate::wire::record;

@@ -3,15 +3,17 @@
 //! The seal is checked first, in pieces, before anything is allocated whose size the file tells.
 
 use super::elf::{Frame, Places};
+use super::notes::Notes;
 use super::{DIGESTS, Digests, OWNER, Owner, SEAL, Seal, Segment, StandardNote, VERSION, put_note, tail};
 use crate::digest::Digester;
-use crate::note::{ANCILLARY, FromNote, Note};
+use crate::note::{self, ANCILLARY, FromNote};
 use crate::wire::{Reader, Wire};
 use byteorder::{ByteOrder, LittleEndian};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use thiserror::Error;
 
 /// Length of the seal: header, owner, digest.
@@ -90,11 +92,14 @@ pub struct Image {
     /// The file, open for reading.
     pub file: File,
     /// Our notes, in the order of the file, without the framing ones.
-    pub notes: Vec<Note>,
+    pub notes: Notes,
     /// The notes that debuggers read, in the order of the file.
     pub standard: Vec<StandardNote>,
     /// Every segment with its offset in the file.
     pub segments: Vec<(Segment, u64)>,
+    /// Owner and index of each segment, ascending.
+    by_owner: Vec<(Owner, usize)>,
+    digests: OnceLock<Vec<u64>>,
     /// Where the digests begin.
     pub tail_offset: u64,
     /// How long the file is.
@@ -120,18 +125,27 @@ impl Image {
         if has > total_bytes {
             return Err(damaged(total_bytes, format!("{} bytes follow its end", has - total_bytes)));
         }
-        let (standard, notes) = parse_notes(&head, frame.notes_offset, seal_offset)?;
-        Ok(Image { file, notes, standard, segments, tail_offset, total_bytes })
+        let (standard, notes) = parse_notes(head, frame.notes_offset, seal_offset)?;
+        let by_owner = by_owner(&segments);
+        let digests = OnceLock::new();
+        Ok(Image { file, notes, standard, segments, by_owner, digests, tail_offset, total_bytes })
     }
 
     /// All notes of one kind, in the order of the file.
     pub fn all<'a, T: FromNote + 'a>(&'a self) -> impl Iterator<Item = &'a T> {
-        self.notes.iter().filter_map(T::from_note)
+        self.notes.of_kind()
+    }
+
+    /// The notes of one kind that speak of `id`, which is their first field.
+    pub fn about<'a, T: FromNote + 'a>(&'a self, id: u32) -> impl Iterator<Item = &'a T> {
+        self.notes.about(id)
     }
 
     /// The segments of one owner with their offsets, in the order of the file.
     pub fn segments_of(&self, owner: Owner) -> impl Iterator<Item = &(Segment, u64)> {
-        self.segments.iter().filter(move |(segment, _)| segment.owner == owner)
+        let first = self.by_owner.partition_point(|(other, _)| *other < owner);
+        let own = self.by_owner.iter().skip(first).take_while(move |(other, _)| *other == owner);
+        own.filter_map(|(_, index)| self.segments.get(*index))
     }
 
     /// The XSAVE areas by thread id: from the standard notes, where a debugger finds them, or from our own.
@@ -143,7 +157,25 @@ impl Image {
     }
 
     /// The digest that every segment must have, in the order of [`Image::segments`].
-    pub fn digests(&self) -> Result<Vec<u64>, ImageError> {
+    pub fn digests(&self) -> Result<&[u64], ImageError> {
+        if self.digests.get().is_none() {
+            let _ = self.digests.set(self.read_digests()?);
+        }
+        Ok(self.digests.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// The segments of one owner, each with its offset in the file and the digest that it must have.
+    pub fn digests_of(
+        &self,
+        owner: Owner,
+    ) -> Result<impl Iterator<Item = (&(Segment, u64), u64)>, ImageError> {
+        let digests = self.digests()?;
+        let first = self.by_owner.partition_point(|(other, _)| *other < owner);
+        let own = self.by_owner.iter().skip(first).take_while(move |(other, _)| *other == owner);
+        Ok(own.filter_map(|(_, index)| Some((self.segments.get(*index)?, *digests.get(*index)?))))
+    }
+
+    fn read_digests(&self) -> Result<Vec<u64>, ImageError> {
         let bytes = read(&self.file, self.tail_offset, self.total_bytes - self.tail_offset)?;
         let broken = || damaged(self.tail_offset, "the digests of the segments are not what was written");
         let note = split_notes(&bytes, self.tail_offset)?.into_iter().next().ok_or_else(broken)?;
@@ -245,7 +277,10 @@ struct RawNote<'a> {
     owner: &'a str,
     number: u32,
     bytes: &'a [u8],
+    /// Where its header stands in the file.
     offset: u64,
+    /// Where its last byte is followed by others, counted from the first of all notes.
+    end: usize,
 }
 
 /// Splits the bytes of a PT_NOTE segment that stands at `offset`.
@@ -274,31 +309,45 @@ fn split_notes(bytes: &[u8], offset: u64) -> Result<Vec<RawNote<'_>>, ImageError
             number,
             bytes: bytes.get(desc_at..desc_end).ok_or_else(broken)?,
             offset: here,
+            end: desc_end,
         });
         at = desc_end.checked_next_multiple_of(4).ok_or_else(broken)?;
     }
     Ok(notes)
 }
 
+/// Owner and index of each segment, ascending.
+fn by_owner(segments: &[(Segment, u64)]) -> Vec<(Owner, usize)> {
+    let mut by_owner: Vec<(Owner, usize)> =
+        segments.iter().enumerate().map(|(index, (segment, _))| (segment.owner, index)).collect();
+    by_owner.sort_unstable();
+    by_owner
+}
+
 /// The notes that stand in `head`, the start of the file, from `offset` to `end`.
-fn parse_notes(head: &[u8], offset: u64, end: u64) -> Result<(Vec<StandardNote>, Vec<Note>), ImageError> {
+fn parse_notes(head: Vec<u8>, offset: u64, end: u64) -> Result<(Vec<StandardNote>, Notes), ImageError> {
     let [from, to] = [offset, end].map(|place| usize::try_from(place).unwrap_or(usize::MAX));
     let metadata =
         head.get(from..to).ok_or_else(|| damaged(offset, "the metadata lie outside of the file"))?;
     let mut standard = Vec::new();
-    let mut notes = Vec::new();
+    let (mut places, mut offsets) = (Vec::new(), Vec::new());
     for note in split_notes(metadata, offset)? {
         if note.owner != OWNER {
             let (owner, bytes) = (note.owner.to_owned(), note.bytes.to_vec());
             standard.push(StandardNote { owner, number: note.number, bytes });
             continue;
         }
-        match Note::decode(note.number, note.bytes) {
-            Ok(Some(decoded)) => notes.push(decoded),
-            Ok(None) if note.number & ANCILLARY != 0 => {}
-            Ok(None) => return Err(ImageError::UnknownNote { number: note.number, offset: note.offset }),
-            Err(error) => return Err(damaged(note.offset, format!("note {:#x}: {error}", note.number))),
+        if note::is_known(note.number) {
+            let end = from + note.end;
+            places.push((note.number, end - note.bytes.len()..end));
+            offsets.push(note.offset);
+        } else if note.number & ANCILLARY == 0 {
+            return Err(ImageError::UnknownNote { number: note.number, offset: note.offset });
         }
     }
+    let notes = Notes::standing_in(head, places);
+    notes.check().map_err(|(index, number, error)| {
+        damaged(offsets.get(index).copied().unwrap_or(offset), format!("note {number:#x}: {error}"))
+    })?;
     Ok((standard, notes))
 }

@@ -57,7 +57,7 @@ impl Image {
             found
         });
         found.sort_unstable_by_key(|(share, _)| (share.segment, share.offset));
-        self.compare(&digests, found)
+        self.compare(digests, found)
     }
 
     /// How many bytes the segments have in the file, those that several share counted once.

@@ -59,6 +59,11 @@ macro_rules! table {
             }
         }
 
+        /// Whether this version knows notes of type `number`.
+        pub fn is_known(number: u32) -> bool {
+            matches!(number, $($number)|*)
+        }
+
         /// Every kind of note: number, word, documentation, schema; in the order of the table.
         pub fn kinds() -> Vec<(u32, &'static str, &'static str, Schema)> {
             vec![$(($number, stringify!($word), concat!($($doc,)*), $word::$name::schema()),)*]
@@ -71,6 +76,8 @@ macro_rules! table {
         })*
 
         $(impl FromNote for $word::$name {
+            const NUMBER: u32 = $number;
+
             fn from_note(note: &Note) -> Option<&Self> {
                 match note { Note::$name(note) => Some(note), _ => None }
             }
@@ -78,8 +85,12 @@ macro_rules! table {
     };
 }
 
-/// A record that stands in the table: `notes.iter().filter_map(Pipe::from_note)` are the image's pipes.
+/// A record that stands in the table: `notes.iter().filter_map(Pipe::from_note)` are the image's pipes. Where it speaks of
+/// something that has an id, that is its first field.
 pub trait FromNote {
+    /// The number that stands in the note's header.
+    const NUMBER: u32;
+
     /// The record, if `note` is of this kind.
     fn from_note(note: &Note) -> Option<&Self>;
 }
