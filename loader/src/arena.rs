@@ -25,7 +25,16 @@ pub const PARKING_BYTES: u64 = 64 << 10;
 /// Length in bytes of the second start's stack.
 pub const STACK_BYTES: u64 = 1 << 20;
 
+/// Length in bytes of the part for the loader's image and heap, where the image's metadata are few.
+pub const HEAP_BYTES: u64 = 64 << 20;
+
 impl Hole {
+    /// Whether so much of an image will stand in the heap that huge pages pay: every task that is forked has to copy the
+    /// heap's page tables, and to take them down again when it leaves the loader.
+    pub fn has_large_heap(self) -> bool {
+        self.heap_bytes > HEAP_BYTES + (16 << 20)
+    }
+
     /// Length in bytes of everything.
     pub fn len_bytes(self) -> u64 {
         self.heap_bytes + self.control_bytes + self.arena_bytes + STACK_BYTES

@@ -28,6 +28,7 @@ const AT_EXECFN: u64 = 31;
 const AT_SYSINFO_EHDR: u64 = 33;
 
 const TUNABLES: &str = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.pthread.rseq=0";
+const TUNABLE_HUGE_PAGES: &str = ":glibc.malloc.hugetlb=1";
 
 /// Starts the loader again in `hole` with these arguments. What this start holds is gone then, but for descriptors.
 pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
@@ -151,7 +152,8 @@ fn initial_stack(hole: Hole, header: &Header, arguments: &[String]) -> Result<St
     let random = fs::read("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let strings: Vec<u8> = arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
     let arguments_len = strings.len() as u64;
-    let environment: Vec<u8> = TUNABLES.bytes().chain([0]).collect();
+    let huge_pages = if hole.has_large_heap() { TUNABLE_HUGE_PAGES } else { "" };
+    let environment: Vec<u8> = TUNABLES.bytes().chain(huge_pages.bytes()).chain([0]).collect();
     let platform = b"x86_64\0";
     let random: Vec<u8> = random.into_iter().chain([0; 16]).take(16).collect();
 

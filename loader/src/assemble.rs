@@ -12,7 +12,7 @@ use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, termina
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Stage};
 use crate::sys;
-use crate::world::{Places, Sharing, World, makers_of, shape, tasks_of};
+use crate::world::{Held, Places, Shared, Sharing, World, makers_of, shape, tasks_of};
 use binfmt::image::Image;
 use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::task::Task;
@@ -55,6 +55,7 @@ fn go_on(
     control: Control,
 ) -> Result<Infallible> {
     limit::raise_descriptors();
+    let tasks = tasks_of(image, skeleton);
     let world = World {
         image,
         index: &Threads::of(image),
@@ -65,7 +66,8 @@ fn go_on(
         control,
         parked,
         stage,
-        tasks: tasks_of(image, skeleton),
+        held: tasks.iter().map(|task| task.map(Held::by)).collect(),
+        tasks,
         makers: makers_of(skeleton),
     };
     grow::grow(&world, stage.process)
@@ -86,8 +88,8 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) ->
     let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };
     let executable =
         task::open_executable(memory, world.shelf, can_set_executable(&own_credentials.credential))?;
-    let table = world.sharing(process, |task| task.descriptor_table);
-    let directories = world.sharing(process, |task| task.filesystem);
+    let table = world.sharing(process, Shared::Table);
+    let directories = world.sharing(process, Shared::Filesystem);
     let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
@@ -111,7 +113,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) ->
         executable,
         threads,
         makes_table: table.makes,
-        makes_handlers: world.sharing(process, |task| task.signal_handlers).makes,
+        makes_handlers: world.sharing(process, Shared::Handlers).makes,
         shared_memory: ground.shared,
     };
     commit::become_task(&last, arena)
@@ -127,7 +129,7 @@ fn rebuild_descriptors(
     sharing: &Sharing,
 ) -> Result<Option<OwnedFd>> {
     let (image, stage) = (world.image, world.stage);
-    let table = image.all::<DescriptorTable>().find(|table| table.id == root.descriptor_table);
+    let table = image.about::<DescriptorTable>(root.descriptor_table).next();
     let table = table.ok_or(Error::Internal("a task's descriptors are missing"))?;
     descriptor::set_owners(image, table, world.shelf, |id| current_tid(root, stage.identity, id))?;
     if process == plan::ROOT {

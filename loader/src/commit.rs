@@ -7,13 +7,13 @@
 
 use crate::arena::Arena;
 use crate::assemble::current_tid;
-use crate::control::{Control, ProcessWord, Progress, Word};
+use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::index::Threads;
 use crate::rebuild::credential::Own;
 use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
 use crate::sys;
-use crate::world::World;
+use crate::world::{Shared, World};
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
@@ -50,7 +50,7 @@ pub fn start_threads(world: &World<'_>, task: &Task, own: &Own, arena: &mut Aren
     let stub = Stub::get();
     let run = arena.put_code(stub.bytes)? + stub.run_offset;
     let mut threads = Vec::new();
-    for saved in image.all::<Thread>().filter(|thread| thread.pid == task.pid && thread.tid != task.pid) {
+    for saved in image.about::<Thread>(task.pid).filter(|thread| thread.tid != task.pid) {
         let ready = arena.reserve(4, 64)?;
         let mut program = Program::new();
         program.push(
@@ -129,8 +129,9 @@ pub struct Last<'a> {
 pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     let (control, process) = (last.world.control, last.process);
     control.set_of(process, ProcessWord::Progress, Progress::ThreadsWait.word());
+    let mut patience = Patience::default();
     while control.get(Word::Start) == 0 {
-        control.wait(Word::Start, 0);
+        control.wait(Word::Start, 0, &mut patience);
         // From the start on the kernel ends us with the midwife.
         if control.get(Word::Start) == 0 {
             last.world.check_others()?;
@@ -160,11 +161,11 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     control.set_of(process, ProcessWord::TextBytes, word(text.len()));
     if !last.shared_memory {
         // Those who share it live in the heap that the program takes away.
-        let sharing = last.world.sharing(process, |task| task.memory);
+        let sharing = last.world.sharing(process, Shared::Memory);
         for other in sharing.others {
             while control.progress(other) != Progress::Ready {
                 last.world.check_others()?;
-                control.wait_progress(other, control.progress(other));
+                control.wait_progress(other, control.progress(other), &mut patience);
             }
         }
     }
@@ -174,7 +175,7 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
 fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let (world, task, memory) = (last.world, last.task, last.memory);
     let (image, index) = (world.image, world.index);
-    let leader = image.all::<Thread>().find(|thread| thread.tid == task.pid);
+    let leader = image.about::<Thread>(task.pid).find(|thread| thread.tid == task.pid);
     let leader = leader.ok_or(Error::Internal("the image has no leading thread"))?;
     let pid = current_tid(task, world.stage.identity, task.pid);
     let mut program = Program::new();

@@ -190,8 +190,8 @@ impl Control {
     }
 
     /// Sleeps until a word is not `value` any more, or for a while: the caller looks again.
-    pub fn wait(self, word: Word, value: u32) {
-        sys::futex_wait(self.address(word), value, LOOK_MS);
+    pub fn wait(self, word: Word, value: u32, patience: &mut Patience) {
+        sys::futex_wait(self.address(word), value, patience.next_ms());
     }
 
     /// Reads a word of a process.
@@ -215,16 +215,17 @@ impl Control {
     }
 
     /// Sleeps until a task is further, or for a while.
-    pub fn wait_progress(self, process: usize, progress: Progress) {
+    pub fn wait_progress(self, process: usize, progress: Progress, patience: &mut Patience) {
         let at = self.process_address(process, ProcessWord::Progress);
-        sys::futex_wait(at, progress.word(), LOOK_MS);
+        sys::futex_wait(at, progress.word(), patience.next_ms());
     }
 
-    /// Comes to a barrier.
-    pub fn arrive(self, barrier: u32) {
+    /// Comes to a barrier, to which so many are `expected`: the last one wakes all others.
+    pub fn arrive(self, barrier: u32, expected: u32) {
         let at = self.barrier_address(barrier);
-        sys::add(at, 1);
-        sys::futex_wake(at);
+        if sys::add(at, 1) >= expected {
+            sys::futex_wake(at);
+        }
     }
 
     /// How many have come to a barrier.
@@ -233,8 +234,8 @@ impl Control {
     }
 
     /// Sleeps until another one has come to a barrier, or for a while.
-    pub fn wait_arrival(self, barrier: u32, arrived: u32) {
-        sys::futex_wait(self.barrier_address(barrier), arrived, LOOK_MS);
+    pub fn wait_arrival(self, barrier: u32, arrived: u32, patience: &mut Patience) {
+        sys::futex_wait(self.barrier_address(barrier), arrived, patience.next_ms());
     }
 
     /// Reads a place of the shelf.
@@ -286,8 +287,35 @@ impl Control {
     }
 }
 
-/// How long to sleep before looking whether others are still there, in milliseconds.
+/// How long to sleep before looking whether others are still there: longer from time to time, since a thousand that look
+/// fifty times a second leave no time for the work that they wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    next_ms: u64,
+    max_ms: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { next_ms: LOOK_MS, max_ms: LOOK_MAX_MS }
+    }
+}
+
+impl Patience {
+    /// That of who looks after all others: it does not grow.
+    pub fn of_midwife() -> Patience {
+        Patience { next_ms: LOOK_MS, max_ms: LOOK_MS }
+    }
+
+    fn next_ms(&mut self) -> u64 {
+        let next_ms = self.next_ms;
+        self.next_ms = (next_ms * 2).min(self.max_ms);
+        next_ms
+    }
+}
+
 const LOOK_MS: u64 = 20;
+const LOOK_MAX_MS: u64 = 640;
 
 fn put(at: u64, value: u32) {
     sys::store(at, value);

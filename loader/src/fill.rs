@@ -181,12 +181,8 @@ fn read_piece(image: &Image, address: u64, len_bytes: u64, offset: u64) -> Resul
 
 /// Compares every segment of `owner` that was read with its digest, from those of its units.
 fn compare(image: &Image, owner: Owner, all: &[Unit], digests: &[AtomicU64]) -> Result<()> {
-    let expected = image.digests()?;
     let mut units = all.iter().zip(digests).peekable();
-    for ((segment, offset), expected) in image.segments.iter().zip(expected) {
-        if segment.owner != owner {
-            continue;
-        }
+    for ((segment, offset), expected) in image.digests_of(owner)? {
         let mut found = EMPTY;
         let mut read = false;
         while let Some((unit, digest)) =

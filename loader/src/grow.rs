@@ -5,7 +5,7 @@
 
 use crate::arena::Arena;
 use crate::assemble;
-use crate::control::{Control, ProcessWord, Word};
+use crate::control::{Control, Patience, ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
@@ -138,7 +138,7 @@ impl<'a> Growing<'a> {
         let (world, standing, inherited) = (self.world, self.standing, self.inherited);
         let process = world.process(child)?;
         let pid = process.pid;
-        let threads = world.image.all::<Thread>().filter(|thread| thread.pid == pid).count();
+        let threads = world.image.about::<Thread>(pid).count();
         let arena = self.arena.as_mut().ok_or(Error::Internal("a task has no memory to share"))?;
         let arena = Some(arena.split(ARENA_BYTES + threads * plan::PER_THREAD_BYTES)?);
         let task = world.task(child)?;
@@ -266,7 +266,8 @@ impl World<'_> {
     }
 
     fn is_sibling(&self, child: usize) -> bool {
-        self.skeleton.processes.iter().any(|process| process.steps.contains(&Step::ForkSibling(child)))
+        let maker = self.maker(child).and_then(|maker| self.skeleton.processes.get(maker));
+        maker.is_some_and(|maker| maker.steps.contains(&Step::ForkSibling(child)))
     }
 
     /// Execs the loader again, which goes on as process `child`.
@@ -308,16 +309,17 @@ pub fn founder_step(
 
 /// Waits until all have come to a barrier.
 fn pass(control: Control, skeleton: &Skeleton, barrier: u32, check: impl Fn() -> Result<()>) -> Result<()> {
-    control.arrive(barrier);
     let comes = |process: &&Process| process.steps.contains(&Step::Barrier(barrier));
     let expected = u32::try_from(skeleton.processes.iter().filter(comes).count()).unwrap_or(u32::MAX);
+    control.arrive(barrier, expected);
+    let mut patience = Patience::default();
     loop {
         let arrived = control.arrived(barrier);
         if arrived >= expected {
             return Ok(());
         }
         check()?;
-        control.wait_arrival(barrier, arrived);
+        control.wait_arrival(barrier, arrived, &mut patience);
     }
 }
 

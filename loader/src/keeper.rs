@@ -4,7 +4,7 @@
 //! that does not touch, a child of the midwife, who watches it: until the tree has been let go, its end is the end of what was
 //! made. Meanwhile the tasks attach what stands; when all have, the segments get their owners.
 
-use crate::control::{Control, SegmentState, Word};
+use crate::control::{Control, Patience, SegmentState, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::grow;
 use crate::plan::Plan;
@@ -46,11 +46,12 @@ impl Keeper {
     /// Has the segments get their owners, now that all tasks have attached them.
     pub fn settle(&self) -> Result<()> {
         self.control.set_segments(SegmentState::Settle);
+        let mut patience = Patience::of_midwife();
         while self.control.segments() == SegmentState::Settle {
             if self.control.get(Word::Failed) != 0 || sys::has_ended(self.pid.as_raw()) {
                 return Err(Error::Told);
             }
-            self.control.wait(Word::Segments, SegmentState::Settle.word());
+            self.control.wait(Word::Segments, SegmentState::Settle.word(), &mut patience);
         }
         Ok(())
     }
@@ -116,6 +117,7 @@ fn work<'a>(
         let _ = writeln!(std::io::stderr(), "ckpt: {remark}");
     }
     control.set_segments(SegmentState::Made);
+    let mut patience = Patience::of_midwife();
     loop {
         let midwife_is_gone = sys::has_ended_fd(midwife);
         let state = control.segments();
@@ -132,6 +134,6 @@ fn work<'a>(
             _ if midwife_is_gone || control.get(Word::Failed) != 0 => return Err(Error::Told),
             _ => {}
         }
-        control.wait(Word::Segments, state.word());
+        control.wait(Word::Segments, state.word(), &mut patience);
     }
 }

@@ -8,11 +8,14 @@
 //! `syscall` instruction, and lets go. No instruction of the program has run before that.
 
 mod notice;
+mod ward;
+
+pub use ward::Ward;
 
 use crate::apart::Announcement;
 use crate::arena::Hole;
 use crate::cli::Options;
-use crate::control::{Control, ProcessWord, Progress, Word};
+use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
@@ -26,10 +29,11 @@ use binfmt::image::Image;
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 /// What a midwife knows.
 #[derive(Clone, Debug)]
@@ -42,29 +46,6 @@ pub struct Midwife {
     pub hole: Hole,
     /// How threads are traced: [`trace_options`].
     pub trace_options: ptrace::Options,
-}
-
-/// A task that is being made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ward {
-    /// Which process of the skeleton it is.
-    pub process: usize,
-    /// Its process id.
-    pub pid: Pid,
-    /// Its threads, the leader first.
-    pub tids: Vec<Pid>,
-    /// Address of a `syscall` instruction in its vdso.
-    pub syscall_at: u64,
-    /// Whether it must be stopped when it is let go.
-    pub stopped: bool,
-    /// Whether its parent had learned of that by wait().
-    pub stop_was_told: bool,
-    /// Which ward is its parent, if one is.
-    pub parent: Option<usize>,
-    /// Whether its memory is not another one's.
-    pub owns_memory: bool,
-    /// Whether a SIGCHLD waited for it when it was saved, which must not be taken away.
-    pub awaits_child_signal: bool,
 }
 
 /// How threads are traced. Their seccomp filters, which come with their last step, must not stop the unmapping of the
@@ -217,36 +198,28 @@ impl Midwife {
         self.control.set(Word::Start, 1);
         self.wait_for(Progress::Ready)?;
         keeper.map_or(Ok(()), Keeper::settle)?;
-        for ward in &self.wards {
-            for tid in &ward.tids {
-                ward.traced("stop", *tid, ptrace::interrupt(*tid))?;
-                ward.stop_of(*tid)?;
-            }
+        let threads = || self.wards.iter().flat_map(|ward| ward.tids.iter().map(move |tid| (ward, *tid)));
+        for (ward, tid) in threads() {
+            ward.traced("stop", tid, ptrace::interrupt(tid))?;
+        }
+        for (ward, tid) in threads() {
+            ward.stop_of(tid)?;
         }
         self.control.set(Word::Gate, 1);
-        for ward in &self.wards {
-            for tid in &ward.tids {
-                ward.run_to_return(*tid)?;
-            }
-        }
+        ward::run_to_return(threads().collect())?;
         keeper.into_iter().for_each(Keeper::let_go);
         // Children before their parents, which must not notice.
         for ward in self.wards.iter().rev().filter(|ward| ward.stopped) {
-            ward.unmap_hole(self.hole)?;
+            ward::unmap_hole(&[ward], self.hole)?;
             ward.traced("stop", ward.pid, kill(ward.pid, Signal::SIGSTOP))?;
             ward.let_go()?;
             if let Some(parent) = ward.parent.and_then(|parent| self.wards.get(parent)) {
                 parent.forget_stop(ward, self.control)?;
             }
         }
-        let run_on = || self.wards.iter().rev().filter(|ward| !ward.stopped);
-        for ward in run_on() {
-            ward.unmap_hole(self.hole)?;
-        }
-        for ward in run_on() {
-            ward.let_go()?;
-        }
-        Ok(())
+        let run_on: Vec<&Ward> = self.wards.iter().rev().filter(|ward| !ward.stopped).collect();
+        ward::unmap_hole(&run_on, self.hole)?;
+        run_on.iter().try_for_each(|ward| ward.let_go())
     }
 
     fn threads(&self) -> impl Iterator<Item = Pid> + '_ {
@@ -265,6 +238,7 @@ impl Midwife {
 
     /// Waits until all tasks have come so far.
     fn wait_for(&self, wanted: Progress) -> Result<()> {
+        let (mut patience, mut rounds) = (Patience::of_midwife(), Rounds::default());
         for ward in &self.wards {
             loop {
                 let progress = self.control.progress(ward.process);
@@ -272,14 +246,17 @@ impl Midwife {
                     Progress::Failed => return Err(ward.failure(self.control)),
                     _ if progress == wanted => break,
                     _ if self.control.get(Word::Failed) != 0 => return Err(self.somebody_failed()),
-                    _ if self.wards.iter().any(|ward| self.is_made(ward) && ward.is_gone()) => {
-                        return Err(Error::Told);
-                    }
-                    _ => self.control.wait_progress(ward.process, progress),
+                    _ if rounds.are_due(|| self.somebody_is_gone()) => return Err(Error::Told),
+                    _ => self.control.wait_progress(ward.process, progress, &mut patience),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a task has ended that was made.
+    fn somebody_is_gone(&self) -> bool {
+        self.wards.iter().any(|ward| self.is_made(ward) && ward.is_gone())
     }
 
     /// A task that failed in its program has not told it.
@@ -289,152 +266,23 @@ impl Midwife {
     }
 }
 
-impl Ward {
-    /// Lets go of all threads.
-    fn let_go(&self) -> Result<()> {
-        // The leader last: as long as it is held, the process is not waited for by anybody.
-        for tid in self.tids.iter().rev() {
-            match ptrace::detach(*tid, None) {
-                // The threads that went before have ended the program already.
-                Err(Errno::ESRCH) => self.take_end(*tid),
-                result => self.traced("let go of", *tid, result)?,
-            }
-        }
-        Ok(())
-    }
+/// When to look after all tasks: not whenever one of them comes a step further, and seldom where it takes long.
+#[derive(Debug, Default)]
+struct Rounds {
+    next: Option<Instant>,
+}
 
-    /// Waits for the end of a thread; that of the leader is left to those who watch the process.
-    fn take_end(&self, tid: Pid) {
-        if tid != self.pid {
-            while !matches!(
-                waitpid(tid, Some(WaitPidFlag::__WALL)),
-                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD)
-            ) {}
+impl Rounds {
+    /// What `look` finds, if it is time to look.
+    fn are_due(&mut self, look: impl FnOnce() -> bool) -> bool {
+        const BETWEEN: Duration = Duration::from_millis(20);
+        const SHARE: u32 = 20;
+        let begun = Instant::now();
+        if self.next.is_some_and(|next| begun < next) {
+            return false;
         }
-    }
-
-    fn traced<T>(&self, what: &str, tid: Pid, result: nix::Result<T>) -> Result<T> {
-        result.map_err(|error| Error::step(format!("{what} thread {tid}"), error))
-    }
-
-    /// Whether the task has ended: it tells its errors itself.
-    fn is_gone(&self) -> bool {
-        self.take_ended();
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-        match waitid(Id::Pid(self.pid), flags) {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => true,
-            // It is no child of ours, and nobody else's zombie for long.
-            Err(Errno::ECHILD) => sys::has_ended(self.pid.as_raw()),
-            _ => false,
-        }
-    }
-
-    /// Takes the ends of the other threads: the leader's end is told only after them, and they only to us.
-    fn take_ended(&self) {
-        for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
-            let _ = waitid(Id::Pid(*tid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
-        }
-    }
-
-    /// What failed in the leader's program, read from the task.
-    fn failure(&self, control: Control) -> Error {
-        let word = |word| usize::try_from(control.of(self.process, word)).unwrap_or(0);
-        let at = word(ProcessWord::ProgramHigh) << 32 | word(ProcessWord::ProgramLow);
-        let (program_len, text_len) = (word(ProcessWord::ProgramBytes), word(ProcessWord::TextBytes));
-        let mut bytes = vec![0; program_len + text_len];
-        let remote = [nix::sys::uio::RemoteIoVec { base: at, len: bytes.len() }];
-        let mut local = [std::io::IoSliceMut::new(&mut bytes)];
-        if nix::sys::uio::process_vm_readv(self.pid, &mut local, &remote).is_err() {
-            return Error::Internal("the last steps failed and cannot be read");
-        }
-        let (program, text) = bytes.split_at(program_len);
-        let text = String::from_utf8_lossy(text);
-        match binfmt::program::failed_line(program, &text) {
-            Some(failed) => Error::Program(failed),
-            None => Error::Internal("the last steps failed"),
-        }
-    }
-
-    /// Waits for the next stop of a traced thread.
-    fn stop_of(&self, tid: Pid) -> Result<WaitStatus> {
-        let waited = match tid == self.pid && self.tids.len() > 1 {
-            true => self.wait_for_leader(),
-            false => waitpid(tid, Some(WaitPidFlag::__WALL)),
-        };
-        match waited {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
-                Err(Error::Step { what: format!("let thread {tid} go: it ended"), error: Errno::ESRCH })
-            }
-            Ok(status) => Ok(status),
-            Err(error) => Err(Error::step(format!("wait for thread {tid}"), error)),
-        }
-    }
-
-    /// Waits for the next stop, or the end, of a leader whose other threads may end before it.
-    fn wait_for_leader(&self) -> nix::Result<WaitStatus> {
-        const LOOKS_BEFORE_SLEEP: u32 = 200;
-        let mut looks = 0;
-        loop {
-            match waitpid(self.pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))? {
-                WaitStatus::StillAlive if looks < LOOKS_BEFORE_SLEEP => std::thread::yield_now(),
-                WaitStatus::StillAlive => {
-                    self.take_ended();
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-                status => return Ok(status),
-            }
-            looks += 1;
-        }
-    }
-
-    /// Runs a thread to the stop after its rt_sigreturn.
-    fn run_to_return(&self, tid: Pid) -> Result<()> {
-        let mut returning = false;
-        loop {
-            self.traced("run", tid, ptrace::syscall(tid, None))?;
-            if !matches!(self.stop_of(tid)?, WaitStatus::PtraceSyscall(_)) {
-                continue;
-            }
-            if returning {
-                return Ok(());
-            }
-            let registers = self.traced("read the registers of", tid, ptrace::getregs(tid))?;
-            returning = registers.orig_rax == libc::SYS_rt_sigreturn.cast_unsigned();
-        }
-    }
-
-    /// Makes the leader unmap the hole.
-    fn unmap_hole(&self, hole: Hole) -> Result<()> {
-        if !self.owns_memory {
-            return Ok(());
-        }
-        let call = libc::SYS_munmap;
-        let result = self.call(call, [hole.start, hole.len_bytes(), 0, 0]);
-        result.map(drop).map_err(|error| Error::step("unmap the loader from the program", error))
-    }
-
-    /// Makes the leader do a system call through the vdso's own code, with all signals blocked.
-    fn call(&self, number: libc::c_long, args: [u64; 4]) -> nix::Result<u64> {
-        let tid = self.pid;
-        let mask = sys::traced_mask(tid.as_raw())?;
-        let registers = ptrace::getregs(tid)?;
-        sys::set_traced_mask(tid.as_raw(), u64::MAX)?;
-        let [rdi, rsi, rdx, r10] = args;
-        let rax = number.cast_unsigned();
-        let orig_rax = u64::MAX;
-        let call =
-            libc::user_regs_struct { rip: self.syscall_at, rax, orig_rax, rdi, rsi, rdx, r10, ..registers };
-        ptrace::setregs(tid, call)?;
-        for _entry_then_exit in 0..2 {
-            ptrace::syscall(tid, None)?;
-            self.stop_of(tid).map_err(|_| Errno::ESRCH)?;
-        }
-        let result = ptrace::getregs(tid)?.rax.cast_signed();
-        ptrace::setregs(tid, registers)?;
-        sys::set_traced_mask(tid.as_raw(), mask)?;
-        match i32::try_from(result) {
-            Ok(error) if (-4095..0).contains(&error) => Err(Errno::from_raw(-error)),
-            _ => Ok(result.cast_unsigned()),
-        }
+        let found = look();
+        self.next = Some(Instant::now() + BETWEEN.max(begun.elapsed() * SHARE));
+        found
     }
 }

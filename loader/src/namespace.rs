@@ -5,7 +5,7 @@
 //! is in the new one. The first such process is init there: it is the midwife, since it knows the tasks by their old ids,
 //! and afterwards takes the ends of orphans, until there is nobody left.
 
-use crate::control::{Control, Word};
+use crate::control::{Control, Patience, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::keeper::Keeper;
 use crate::midwife::Midwife;
@@ -125,11 +125,12 @@ pub fn spawn_init(midwife: Midwife, image: &Image, plan: &Plan, before: impl Fn(
         be_init(&midwife);
     }
     let init = Pid::from_raw(init);
+    let mut patience = Patience::of_midwife();
     while control.get(Word::Midwife) == 0 {
         if sys::has_ended(init.as_raw()) {
             return Err(Error::Told);
         }
-        control.wait(Word::Midwife, 0);
+        control.wait(Word::Midwife, 0, &mut patience);
     }
     Ok(init)
 }
@@ -186,6 +187,7 @@ fn be_init(midwife: &Midwife) -> ! {
 
 /// Waits until init has let the tree go. If it never will, everything in the namespace is gone when this returns.
 pub fn await_delivery(control: Control, init: Pid, root: Pid) -> Result<()> {
+    let mut patience = Patience::of_midwife();
     while control.get(Word::Delivered) == 0 {
         if sys::has_ended(init.as_raw()) {
             // With init all others have ended. Both are reaped, so that nothing is left.
@@ -195,7 +197,7 @@ pub fn await_delivery(control: Control, init: Pid, root: Pid) -> Result<()> {
             }
             return Err(Error::Told);
         }
-        control.wait(Word::Delivered, 0);
+        control.wait(Word::Delivered, 0, &mut patience);
     }
     Ok(())
 }

@@ -255,11 +255,12 @@ pub fn store(at: u64, value: u32) {
     unsafe { (*word).store(value, std::sync::atomic::Ordering::SeqCst) }
 }
 
-/// Adds to the 32-bit word at `at`.
-pub fn add(at: u64, value: u32) {
+/// Adds to the 32-bit word at `at`, and returns what it is then.
+pub fn add(at: u64, value: u32) -> u32 {
     let word: *const std::sync::atomic::AtomicU32 = std::ptr::with_exposed_provenance(addr(at));
     // SAFETY: the callers pass an aligned word in the control pages, mapped as long as they live.
-    unsafe { (*word).fetch_add(value, std::sync::atomic::Ordering::SeqCst) };
+    let before = unsafe { (*word).fetch_add(value, std::sync::atomic::Ordering::SeqCst) };
+    before.wrapping_add(value)
 }
 
 /// A value of this process's auxiliary vector (getauxval(3)); 0 if it is not there.

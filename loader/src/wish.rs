@@ -159,8 +159,8 @@ fn place_of(block: &[u8], name: &str) -> Option<(usize, usize)> {
 }
 
 /// Every file that the image names, but for those that have no name.
-fn identities(image: &mut Image) -> impl Iterator<Item = &mut FileIdentity> {
-    image.notes.iter_mut().flat_map(|note| match note {
+fn identities(notes: &mut [Note]) -> impl Iterator<Item = &mut FileIdentity> {
+    notes.iter_mut().flat_map(|note| match note {
         Note::Memory(memory) => vec![&mut memory.executable],
         Note::MappedObject(object) => vec![&mut object.file],
         Note::OpenFile(open) => vec![&mut open.file],
@@ -173,13 +173,14 @@ fn identities(image: &mut Image) -> impl Iterator<Item = &mut FileIdentity> {
 fn relocate(image: &mut Image, old: &str, new: &str) {
     let old = old.trim_end_matches('/').as_bytes();
     let new = new.trim_end_matches('/').as_bytes();
-    for identity in identities(image) {
+    let relocate = |identity: &mut FileIdentity| {
         let path = &identity.path.0;
         let rest = path.strip_prefix(old).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
         if let Some(rest) = rest {
             identity.path = [new, rest].concat().as_slice().into();
         }
-    }
+    };
+    image.notes.change(|notes| identities(notes).for_each(relocate));
 }
 
 fn go_to(image: &mut Image, directory: &str) -> std::io::Result<()> {
@@ -192,14 +193,15 @@ fn go_to(image: &mut Image, directory: &str) -> std::io::Result<()> {
         .all::<Filesystem>()
         .find(|note| Some(note.id) == root)
         .map(|note| note.working_directory.path.clone());
-    for note in &mut image.notes {
+    let go = |note: &mut Note| {
         if let Note::Filesystem(filesystem) = note
             && Some(&filesystem.working_directory.path) == was.as_ref()
         {
             filesystem.working_directory =
                 FileIdentity { path: directory.into(), ..FileIdentity::of(&metadata) };
         }
-    }
+    };
+    image.notes.change(|notes| notes.iter_mut().for_each(go));
     Ok(())
 }
 
@@ -211,11 +213,7 @@ fn lead(image: &mut Image, wish: &str) -> std::result::Result<(), String> {
     let tables = image.all::<DescriptorTable>().filter(|note| Some(note.id) == table);
     let entry = tables.flat_map(|table| &table.descriptors).find(|entry| entry.number == number).cloned();
     let id = entry.ok_or("the program has no such descriptor: see `ckpt show FILE descriptor`")?.description;
-    let description = image.notes.iter_mut().find_map(|note| match note {
-        Note::Description(description) if description.id == id => Some(description),
-        _ => None,
-    });
-    let description: &mut Description = description.ok_or("its description is missing")?;
+    let description = image.about::<Description>(id).next().ok_or("its description is missing")?;
     let writes = description.flags.cast_signed() & libc::O_ACCMODE != libc::O_RDONLY;
     let told = |error: std::io::Error| format!("{path}: {error}");
     if writes && !Path::new(path).exists() {
@@ -229,11 +227,21 @@ fn lead(image: &mut Image, wish: &str) -> std::result::Result<(), String> {
         ..FileIdentity::of(&metadata)
     };
     let grows = writes && identity.file_type == FileType::Regular;
-    description.kind = DescriptionKind::File;
-    description.flags &= KEPT_FLAGS;
-    description.position = if grows { metadata.len() } else { 0 };
-    image.notes.retain(|note| !matches!(note, Note::OpenFile(open) if open.description == id));
-    image.notes.push(Note::from(OpenFile { description: id, file: identity }));
+    let description = Description {
+        kind: DescriptionKind::File,
+        flags: description.flags & KEPT_FLAGS,
+        position: if grows { metadata.len() } else { 0 },
+        ..description.clone()
+    };
+    image.notes.change(|notes| {
+        notes.retain(|note| !matches!(note, Note::OpenFile(open) if open.description == id));
+        for note in notes.iter_mut() {
+            if matches!(note, Note::Description(other) if other.id == id) {
+                *note = description.clone().into();
+            }
+        }
+        notes.push(Note::from(OpenFile { description: id, file: identity }));
+    });
     Ok(())
 }
 
@@ -241,7 +249,7 @@ fn lead(image: &mut Image, wish: &str) -> std::result::Result<(), String> {
 fn be_me(image: &mut Image, in_user_namespace: bool) -> Result<()> {
     let own = credential::own()?;
     let rights = own.user.effective == 0 && !in_user_namespace;
-    for note in &mut image.notes {
+    let be_me = |note: &mut Note| {
         if let Note::Credential(credential) = note {
             let (tid, no_new_privileges) = (credential.tid, credential.no_new_privileges);
             let set = |set: u64| if rights { set } else { 0 };
@@ -258,7 +266,8 @@ fn be_me(image: &mut Image, in_user_namespace: bool) -> Result<()> {
         if let Note::SharedSegment(segment) = note {
             (segment.owner, segment.owner_group) = (own.user.effective, own.group.effective);
         }
-    }
+    };
+    image.notes.change(|notes| notes.iter_mut().for_each(be_me));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::aside::Parked;
-use crate::control::{Control, Progress, SegmentState, Shape, Word};
+use crate::control::{Control, Patience, Progress, SegmentState, Shape, Word};
 use crate::error::{Error, Result};
 use crate::fill;
 use crate::index::Threads;
@@ -40,8 +40,53 @@ pub struct World<'a> {
     pub stage: &'a Stage,
     /// The tasks, by their places in the skeleton.
     pub tasks: Vec<Option<&'a Task>>,
+    /// What each of them has, maybe together with others.
+    pub held: Vec<Option<Held>>,
     /// Who makes each process.
     pub makers: Vec<Option<usize>>,
+}
+
+/// A thing of the kernel's that tasks may share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// An address space.
+    Memory,
+    /// A table of descriptors.
+    Table,
+    /// Root, working directory and umask.
+    Filesystem,
+    /// Dispositions of signals.
+    Handlers,
+}
+
+/// The ids of what a task has. They stand together, away from the tasks, since every task looks through all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    memory: u32,
+    table: u32,
+    filesystem: u32,
+    handlers: u32,
+}
+
+impl Held {
+    /// What a task has.
+    pub fn by(task: &Task) -> Held {
+        Held {
+            memory: task.memory,
+            table: task.descriptor_table,
+            filesystem: task.filesystem,
+            handlers: task.signal_handlers,
+        }
+    }
+
+    fn id(self, what: Shared) -> u32 {
+        match what {
+            Shared::Memory => self.memory,
+            Shared::Table => self.table,
+            Shared::Filesystem => self.filesystem,
+            Shared::Handlers => self.handlers,
+        }
+    }
 }
 
 /// The tasks of an image, by their places in the skeleton.
@@ -88,24 +133,25 @@ impl<'a> World<'a> {
         self.makers.get(child).copied().flatten()
     }
 
-    /// Who has the same as a process of what `id` tells, and whether this process is the one that makes it: the first,
-    /// from which the others got it when they were forked.
-    pub fn sharing(&self, process: usize, id: impl Fn(&Task) -> u32) -> Sharing {
-        let own = self.task(process).map(&id).ok();
-        let same = |(other, task): (usize, &Option<&Task>)| {
-            (other != process && task.map(&id) == own).then_some(other)
-        };
-        let others: Vec<usize> = self.tasks.iter().enumerate().filter_map(same).collect();
+    /// Who has the same as a process, and whether this process is the one that makes it: the first, from which the others
+    /// got it when they were forked.
+    pub fn sharing(&self, process: usize, what: Shared) -> Sharing {
+        let id = |held: &Option<Held>| held.map(|held| held.id(what));
+        let own = self.held.get(process).and_then(id);
+        let same =
+            |(other, held): (usize, &Option<Held>)| (other != process && id(held) == own).then_some(other);
+        let others: Vec<usize> = self.held.iter().enumerate().filter_map(same).collect();
         let makes = self.maker(process).is_none_or(|maker| !others.contains(&maker));
         Sharing { makes, others }
     }
 
     /// Waits until these processes need nothing any more of what they share with this one.
     pub fn wait_for_sharers(&self, others: &[usize]) -> Result<()> {
+        let mut patience = Patience::default();
         for other in others {
             while self.control.progress(*other) == Progress::Building {
                 self.check_others()?;
-                self.control.wait_progress(*other, Progress::Building);
+                self.control.wait_progress(*other, Progress::Building, &mut patience);
             }
         }
         Ok(())
@@ -113,9 +159,10 @@ impl<'a> World<'a> {
 
     /// The id of the System V segment with the content of `object`, once it stands.
     pub fn shared_segment(&self, object: u32) -> Result<u32> {
+        let mut patience = Patience::default();
         while self.control.segments() == SegmentState::Missing {
             self.check_others()?;
-            self.control.wait(Word::Segments, SegmentState::Missing.word());
+            self.control.wait(Word::Segments, SegmentState::Missing.word(), &mut patience);
         }
         self.check_others()?;
         let place = self.image.all::<SharedSegment>().position(|segment| segment.object == object);

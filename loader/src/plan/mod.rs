@@ -8,7 +8,7 @@ pub mod skeleton;
 
 pub use host::Host;
 
-use crate::arena::{Hole, PARKING_BYTES, STACK_BYTES};
+use crate::arena::{HEAP_BYTES, Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::midwife::Ward;
@@ -55,6 +55,7 @@ pub struct Plan {
     pub segments: Vec<Fate>,
     /// As which user and group the caller appears, if that takes a user namespace.
     pub inner_ids: Option<(u32, u32)>,
+    /// What will be done, if that is to be shown.
     steps: Vec<String>,
 }
 
@@ -88,7 +89,10 @@ impl Plan {
         let first_own_descriptor = first_own_descriptor(image);
         let segments: Vec<Fate> =
             image.all::<SharedSegment>().map(|segment| fate(host, segment, identity)).collect();
-        let steps = steps(image, task, identity, &skeleton, &segments)?;
+        let steps = match options.plan {
+            true => steps(image, task, identity, &skeleton, &segments)?,
+            false => Vec::new(),
+        };
         let pid = task.pid;
         Ok(Plan {
             identity,
@@ -200,7 +204,7 @@ fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> 
 /// Whether a SIGCHLD waited for a process when it was saved.
 fn awaits_child_signal(image: &Image, pid: u32) -> bool {
     use binfmt::note::signal::PendingSignals;
-    let queues = image.all::<PendingSignals>().filter(|queue| queue.pid == pid && queue.tid == 0);
+    let queues = image.about::<PendingSignals>(pid).filter(|queue| queue.tid == 0);
     let mut signals = queues.flat_map(|queue| &queue.signals);
     signals.any(|info| info.signal == skeleton::SIGCHLD)
 }
@@ -217,15 +221,11 @@ fn syscall_address(memory: &Memory, host: &Host) -> Result<u64> {
 
 /// A task's address space.
 pub fn memory<'a>(image: &'a Image, task: &Task) -> Result<&'a Memory> {
-    image
-        .all::<Memory>()
-        .find(|memory| memory.id == task.memory)
-        .ok_or(Error::Internal("the image has no memory map"))
+    image.about::<Memory>(task.memory).next().ok_or(Error::Internal("the image has no memory map"))
 }
 
 fn thread_ids(image: &Image, task: &Task) -> Vec<u32> {
-    let mut tids: Vec<u32> =
-        image.all::<Thread>().filter(|thread| thread.pid == task.pid).map(|thread| thread.tid).collect();
+    let mut tids: Vec<u32> = image.about::<Thread>(task.pid).map(|thread| thread.tid).collect();
     tids.sort_by_key(|tid| (*tid != task.pid, *tid));
     tids
 }
@@ -312,7 +312,7 @@ fn find_hole(image: &Image, control_bytes: u64, own: &[(u64, u64)]) -> Option<Ho
     let threads = image.all::<Thread>().count() as u64;
     let hole = Hole {
         start: 0,
-        heap_bytes: ((64 << 20) + metadata * 16).next_multiple_of(HUGE_PAGE_BYTES),
+        heap_bytes: (HEAP_BYTES + metadata * 16).next_multiple_of(HUGE_PAGE_BYTES),
         control_bytes,
         arena_bytes: ((4 << 20)
             + tasks_sharing(image) * (2 << 20)
@@ -371,7 +371,7 @@ fn steps(
                 steps.push(format!("unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
             }
             for process in skeleton.processes.iter().skip(ROOT) {
-                let task = image.all::<Task>().find(|task| task.pid == process.pid);
+                let task = image.about::<Task>(process.pid).next();
                 let what = task.map_or("a helper".to_owned(), |task| task.name.to_string());
                 steps.push(format!("clone3(set_tid=[{}])  # {what}", process.pid));
                 if task.is_some_and(|task| task.has_execed) {

@@ -33,7 +33,7 @@ pub fn program(
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
-    let Some(wanted) = threads.credentials.get(&saved_tid) else { return Ok(()) };
+    let Some(wanted) = threads.credential(saved_tid) else { return Ok(()) };
     let mut wanted = Credential::clone(wanted);
     if own.keeps_groups {
         wanted.groups.clone_from(&own.credential.groups);

@@ -104,15 +104,15 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
         let id = description.id;
         let fd = match description.kind {
             DescriptionKind::File => {
-                let open = image.all::<OpenFile>().find(|open| open.description == id);
+                let open = image.about::<OpenFile>(id).next();
                 file::reopen(shelf, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
             }
             DescriptionKind::Memfd => {
-                let open = image.all::<OpenMemfd>().find(|open| open.description == id);
+                let open = image.about::<OpenMemfd>(id).next();
                 memfd::reopen(open.ok_or(Error::Internal("a memfd's note is missing"))?, description, shelf)?
             }
             DescriptionKind::Terminal => {
-                let open = image.all::<OpenTerminal>().find(|open| open.description == id);
+                let open = image.about::<OpenTerminal>(id).next();
                 let number = first_number(image, id);
                 terminal::take(
                     open.ok_or(Error::Internal("a terminal's note is missing"))?,
@@ -153,8 +153,8 @@ pub fn set_owners(
     const F_SETSIG: u64 = 10;
     const F_SETOWN_EX: u64 = 15;
     let held: BTreeSet<u32> = table.descriptors.iter().map(|entry| entry.description).collect();
-    let owned = image.all::<Description>().filter(|description| description.owner != 0);
-    for description in owned.filter(|description| held.contains(&description.id)) {
+    let held = held.into_iter().flat_map(|id| image.about::<Description>(id));
+    for description in held.filter(|description| description.owner != 0) {
         let Some(fd) = shelf.description(description.id) else { continue };
         let number: u64 = fd.as_raw_fd().unsigned_abs().into();
         // struct f_owner_ex is two 32-bit words, the type and the id.
@@ -201,11 +201,10 @@ pub fn place_shared(
 }
 
 fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<u32>> {
-    let kinds: BTreeMap<u32, DescriptionKind> =
-        image.all::<Description>().map(|description| (description.id, description.kind)).collect();
     let mut stay = Vec::new();
     for entry in &table.descriptors {
-        let from = match kinds.get(&entry.description) {
+        let description = image.about::<Description>(entry.description).next();
+        let from = match description.map(|description| description.kind) {
             Some(DescriptionKind::Closed) => continue,
             Some(DescriptionKind::Outside) => shelf.stdio(entry.number),
             Some(DescriptionKind::Terminal) if entry.number < 3 => shelf.stdio(entry.number),

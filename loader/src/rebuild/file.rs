@@ -47,7 +47,7 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
         all.push((&object.file, "mapped file", if object.writable { Access::Writes } else { Access::Reads }));
     }
     for open in image.all::<OpenFile>() {
-        let flags = image.all::<Description>().find(|description| description.id == open.description);
+        let flags = image.about::<Description>(open.description).next();
         let flags = flags.map_or(0, |description| description.flags.cast_signed());
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let regular = open.file.file_type == FileType::Regular && flags & libc::O_PATH == 0;

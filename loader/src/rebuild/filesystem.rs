@@ -7,7 +7,7 @@ use binfmt::note::task::Task;
 
 /// Puts the task where it was. Nothing of the loader's opens a path after this.
 pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
-    let Some(note) = image.all::<Filesystem>().find(|note| note.id == task.filesystem) else {
+    let Some(note) = image.about::<Filesystem>(task.filesystem).next() else {
         return Err(Error::Internal("the image has no root directory"));
     };
     let (root, directory) = (&note.root.path, &note.working_directory.path);

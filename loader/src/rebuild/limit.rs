@@ -11,7 +11,7 @@ use binfmt::system_call;
 /// Appends the calls that set the limits of the task. A hard limit above our own needs CAP_SYS_RESOURCE; what is equal
 /// already is left alone, so that only a real difference can fail.
 pub fn program(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    for limit in image.all::<Limit>().filter(|note| note.pid == task.pid).flat_map(|note| &note.limits) {
+    for limit in image.about::<Limit>(task.pid).flat_map(|note| &note.limits) {
         let current = current(limit.resource);
         if current == Some((limit.soft, limit.hard)) {
             continue;

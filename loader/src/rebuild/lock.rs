@@ -8,8 +8,8 @@ use binfmt::note::task::Task;
 
 /// Takes every lock of a task through a descriptor of its description.
 pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
-    for lock in image.all::<FileLock>().filter(|lock| lock.pid == task.pid) {
-        let tables = image.all::<DescriptorTable>().filter(|table| table.id == task.descriptor_table);
+    for lock in image.about::<FileLock>(task.pid) {
+        let tables = image.about::<DescriptorTable>(task.descriptor_table);
         let entries = tables.flat_map(|table| &table.descriptors);
         let number =
             entries.filter(|entry| entry.description == lock.description).map(|entry| entry.number).next();

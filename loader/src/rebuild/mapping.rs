@@ -159,7 +159,7 @@ fn huge_page_flag(page_bytes: u64) -> u32 {
 }
 
 fn object<'a>(image: &'a Image, mapping: &Mapping) -> Option<&'a MappedObject> {
-    image.all::<MappedObject>().find(|object| object.id == mapping.object)
+    image.about::<MappedObject>(mapping.object).next()
 }
 
 /// Start and end of every stored run of this memory, ascending.

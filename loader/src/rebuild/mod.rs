@@ -40,12 +40,9 @@ fn fill_object(image: &Image, id: u32, target: &OwnedFd, size_bytes: u64, name: 
     if id == 0 {
         return Ok(());
     }
-    let digests = image.digests()?;
     let file =
         std::fs::File::from(target.try_clone().map_err(|error| Error::io(format!("fill {name}"), &error))?);
-    let owned =
-        image.segments.iter().zip(&digests).filter(|((segment, _), _)| segment.owner == Owner::Object(id));
-    for ((segment, offset), expected) in owned {
+    for ((segment, offset), expected) in image.digests_of(Owner::Object(id))? {
         let (mut at, mut found) = (0, binfmt::digest::EMPTY);
         while at < segment.len_bytes {
             let len =
@@ -60,7 +57,7 @@ fn fill_object(image: &Image, id: u32, target: &OwnedFd, size_bytes: u64, name: 
                 .map_err(|error| Error::io(format!("fill {name}"), &error))?;
             at += piece.len() as u64;
         }
-        if found != *expected {
+        if found != expected {
             return Err(mismatch(segment, *offset).into());
         }
     }

@@ -99,15 +99,12 @@ fn write_all(writer: &OwnedFd, mut bytes: &[u8]) -> std::result::Result<(), nix:
 
 /// All bytes of a small object.
 fn content(image: &Image, id: u32) -> Result<Vec<u8>> {
-    let digests = image.digests()?;
     let mut all = Vec::new();
-    let owned =
-        image.segments.iter().zip(&digests).filter(|((segment, _), _)| segment.owner == Owner::Object(id));
-    for ((segment, offset), expected) in owned {
+    for ((segment, offset), expected) in image.digests_of(Owner::Object(id))? {
         let mut bytes = vec![0; usize::try_from(segment.len_bytes).unwrap_or(0)];
         let read = image.file.read_exact_at(&mut bytes, *offset);
         read.map_err(|error| ImageError::Io { offset: *offset, error })?;
-        if binfmt::digest::digest(&bytes) != *expected {
+        if binfmt::digest::digest(&bytes) != expected {
             return Err(mismatch(segment, *offset).into());
         }
         all.extend_from_slice(&bytes);

@@ -22,7 +22,7 @@ pub fn program(
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
-    let Some(wanted) = threads.schedules.get(&saved_tid).copied() else { return Ok(()) };
+    let Some(wanted) = threads.schedule(saved_tid) else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     // A processor that this host lacks is no reason not to run: the kernel refuses only a mask with none that exists.
     let affinity = arena.put(&wanted.affinity.0)?;

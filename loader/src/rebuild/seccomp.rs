@@ -19,7 +19,7 @@ pub fn program(
     arena: &mut Arena,
     program: &mut Program,
 ) -> Result<()> {
-    let Some(wanted) = threads.restrictions.get(&saved_tid).copied() else { return Ok(()) };
+    let Some(wanted) = threads.restriction(saved_tid) else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     match wanted.mode {
         SeccompMode::Disabled => {}

@@ -18,7 +18,7 @@ const INFO_BYTES: usize = 128;
 
 /// Appends the calls that set all dispositions: those of the image, and the default for every other signal.
 pub fn dispositions(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    let note = image.all::<SignalHandlers>().find(|note| note.id == task.signal_handlers);
+    let note = image.about::<SignalHandlers>(task.signal_handlers).next();
     let actions = note.map(|note| note.actions.as_slice()).unwrap_or_default();
     let default = Action::default();
     for signal in
@@ -50,7 +50,7 @@ pub fn pending(
     for note in threads.queue(saved_pid, saved_tid).chain(of_process) {
         let of_timer = |info: &SignalInfo| {
             let id = timer::timer_id(info);
-            let mut timers = image.all::<PosixTimer>().filter(|timer| timer.pid == saved_pid);
+            let mut timers = image.about::<PosixTimer>(saved_pid);
             timers.any(|timer| id == Some(timer.id) && timer::fires_again(image, timer))
         };
         for info in note.signals.iter().filter(|info| !of_timer(info)) {

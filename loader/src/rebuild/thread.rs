@@ -63,7 +63,7 @@ pub fn late_program(thread: &Thread, program: &mut Program) {
 
 /// Puts the signal frame of a thread into the arena and returns its address.
 pub fn frame(threads: &Threads<'_>, thread: &Thread, arena: &mut Arena) -> Result<u64> {
-    let area = threads.areas.get(&thread.tid);
+    let area = threads.area(thread.tid);
     let area = area.ok_or(Error::Internal("a thread's floating-point state is missing"))?;
     let registers = restart::elsewhere(&thread.registers, signals(threads, thread));
     let state = arena.put(&frame::extended_state(area))?;

@@ -18,8 +18,7 @@ const TIMER_ABSTIME: u64 = 1;
 
 /// Makes the POSIX timers, unarmed. `tid_now` says which id a saved thread id has now.
 pub fn create(image: &Image, task: &Task, tid_now: impl Fn(u32) -> u32) -> Result<()> {
-    let mut timers: Vec<&PosixTimer> =
-        image.all::<PosixTimer>().filter(|timer| timer.pid == task.pid).collect();
+    let mut timers: Vec<&PosixTimer> = image.about::<PosixTimer>(task.pid).collect();
     if timers.is_empty() {
         return Ok(());
     }
@@ -72,7 +71,7 @@ fn create_one(
 
 /// Appends the calls that arm all timers with the time that remained.
 pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    for note in image.all::<IntervalTimers>().filter(|note| note.pid == task.pid) {
+    for note in image.about::<IntervalTimers>(task.pid) {
         for (which, countdown) in [&rearmed(&note.real), &note.user, &note.profiling].into_iter().enumerate()
         {
             if countdown.remaining_ns > 0 {
@@ -82,7 +81,7 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
             }
         }
     }
-    for timer in image.all::<PosixTimer>().filter(|timer| timer.pid == task.pid) {
+    for timer in image.about::<PosixTimer>(task.pid) {
         if timer.countdown.remaining_ns == 0 {
             continue;
         }
@@ -110,7 +109,7 @@ fn rearmed(real: &Countdown) -> Countdown {
 /// would soon put another one: the timer is armed with the expiry that has passed and sends it anew, so that there is one
 /// signal that counts overruns from there. How many had gathered while it waited cannot be read from outside.
 pub fn fires_again(image: &Image, timer: &PosixTimer) -> bool {
-    let queues = image.all::<PendingSignals>().filter(|queue| queue.pid == timer.pid);
+    let queues = image.about::<PendingSignals>(timer.pid);
     timer.countdown.interval_ns > 0
         && queues.flat_map(|queue| &queue.signals).any(|info| timer_id(info) == Some(timer.id))
 }

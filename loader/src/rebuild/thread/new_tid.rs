@@ -20,7 +20,7 @@ const MUTEX_BYTES: usize = 20;
 
 /// Gives glibc the id of this process as that of its main thread, also as the owner of what that holds.
 pub fn give(image: &Image, task: &Task, memory: &Memory, identity: Identity) -> Result<()> {
-    let mut threads = image.all::<binfmt::note::thread::Thread>();
+    let mut threads = image.about::<binfmt::note::thread::Thread>(task.pid);
     let Some(leader) = threads.find(|thread| thread.tid == task.pid) else {
         return Err(Error::Internal("the image has no leading thread"));
     };
