@@ -4,23 +4,25 @@
 //! that does not touch, a child of the midwife, who watches it: until the tree has been let go, its end is the end of what was
 //! made. Meanwhile the tasks attach what stands; when all have, the segments get their owners.
 
-use crate::control::{Control, Patience, SegmentState, Word};
+use crate::control::{Control, Patience, ProcessWord, SegmentState, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::grow;
 use crate::plan::Plan;
 use crate::plan::skeleton::{Process, Role};
 use crate::rebuild::descriptor;
-use crate::rebuild::shm::Standing;
+use crate::rebuild::shm::{self, Standing};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::shm::SharedSegment;
+use nix::errno::Errno;
 use nix::sys::signal::SigSet;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// The keeper, as the midwife knows it. Dropped before the tree was let go, it undoes everything, and is gone.
+/// The keeper, as the midwife knows it. Dropped before the tree was let go, it undoes everything, and is gone; if it was
+/// killed, what it made is removed here.
 #[derive(Debug)]
 pub struct Keeper {
     pid: Pid,
@@ -43,14 +45,24 @@ impl Keeper {
         }
     }
 
+    /// Fails if it has, or was killed.
+    pub fn check(&self) -> Result<()> {
+        let has_failed = || self.control.get(Word::Failed) != 0;
+        match has_failed() {
+            false if !sys::has_ended(self.pid.as_raw()) => Ok(()),
+            false if !has_failed() => {
+                Err(Error::step("go on: the process that makes System V segments has ended", Errno::ESRCH))
+            }
+            _ => Err(Error::Told),
+        }
+    }
+
     /// Has the segments get their owners, now that all tasks have attached them.
     pub fn settle(&self) -> Result<()> {
         self.control.set_segments(SegmentState::Settle);
         let mut patience = Patience::of_midwife();
         while self.control.segments() == SegmentState::Settle {
-            if self.control.get(Word::Failed) != 0 || sys::has_ended(self.pid.as_raw()) {
-                return Err(Error::Told);
-            }
+            self.check()?;
             self.control.wait(Word::Segments, SegmentState::Settle.word(), &mut patience);
         }
         Ok(())
@@ -71,6 +83,13 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         if self.control.segments() != SegmentState::Delivered {
             self.control.set_segments(SegmentState::Abandoned);
+        }
+        let ended =
+            || waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL);
+        while ended() == Err(Errno::EINTR) {}
+        if self.control.segments() != SegmentState::Delivered {
+            // As long as it was not waited for, its id is nobody else's.
+            shm::remove_all_of(self.pid.as_raw().unsigned_abs());
         }
         let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
     }
@@ -128,12 +147,27 @@ fn work<'a>(
                 continue;
             }
             SegmentState::Delivered => return Ok(()),
-            // It was killed in the middle of it: the segments are those of the tasks that run.
-            SegmentState::LettingGo if midwife_is_gone => return Ok(()),
+            SegmentState::LettingGo if midwife_is_gone => {
+                return if somebody_lives(plan, control) { Ok(()) } else { Err(Error::Told) };
+            }
             SegmentState::Abandoned => return Err(Error::Told),
             _ if midwife_is_gone || control.get(Word::Failed) != 0 => return Err(Error::Told),
             _ => {}
         }
         control.wait(Word::Segments, state.word(), &mut patience);
     }
+}
+
+/// Whether a task runs although the midwife was killed while it let them go: then the segments are in use. Those that it held
+/// are being killed.
+fn somebody_lives(plan: &Plan, control: Control) -> bool {
+    const LOOKS: u32 = 200;
+    for _ in 0..LOOKS {
+        let ids = plan.wards.iter().map(|ward| control.of(ward.process, ProcessWord::Pid).cast_signed());
+        if ids.filter(|pid| *pid != 0).all(sys::has_ended) {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    true
 }

@@ -189,14 +189,14 @@ impl Midwife {
     }
 
     fn try_deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
-        self.wait_for(Progress::ThreadsWait)?;
+        self.wait_for(Progress::ThreadsWait, keeper)?;
         before();
         for tid in self.threads() {
             ptrace::seize(tid, self.trace_options)
                 .map_err(|error| Error::step(format!("trace thread {tid} while it is made"), error))?;
         }
         self.control.set(Word::Start, 1);
-        self.wait_for(Progress::Ready)?;
+        self.wait_for(Progress::Ready, keeper)?;
         keeper.map_or(Ok(()), Keeper::settle)?;
         let threads = || self.wards.iter().flat_map(|ward| ward.tids.iter().map(move |tid| (ward, *tid)));
         for (ward, tid) in threads() {
@@ -237,7 +237,7 @@ impl Midwife {
     }
 
     /// Waits until all tasks have come so far.
-    fn wait_for(&self, wanted: Progress) -> Result<()> {
+    fn wait_for(&self, wanted: Progress, keeper: Option<&Keeper>) -> Result<()> {
         let (mut patience, mut rounds) = (Patience::of_midwife(), Rounds::default());
         for ward in &self.wards {
             loop {
@@ -247,7 +247,10 @@ impl Midwife {
                     _ if progress == wanted => break,
                     _ if self.control.get(Word::Failed) != 0 => return Err(self.somebody_failed()),
                     _ if rounds.are_due(|| self.somebody_is_gone()) => return Err(Error::Told),
-                    _ => self.control.wait_progress(ward.process, progress, &mut patience),
+                    _ => {
+                        keeper.map_or(Ok(()), Keeper::check)?;
+                        self.control.wait_progress(ward.process, progress, &mut patience);
+                    }
                 }
             }
         }

@@ -65,7 +65,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
             Step::Finish => break,
             _ => grow::founder_step(step, control, &plan.skeleton, || match root {
                 Some(root) if sys::has_ended(root.as_raw()) => Err(Error::Told),
-                _ => Ok(()),
+                _ => keeper.as_ref().map_or(Ok(()), Keeper::check),
             })?,
         }
     }

@@ -58,6 +58,15 @@ pub fn look(folder: &Path, beats: Beats, old: Pid) -> Outcome<Left> {
     }
 }
 
+/// Removes the System V segment of the target that had this process id, and says whether it had one.
+pub fn remove_segment(pid: Pid) -> bool {
+    const KEY: u32 = 0x6b00_0000;
+    let list = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    let listed = binfmt::note::shm::parse_list(&list).into_iter();
+    let mut own = listed.filter(|listed| listed.key == KEY | pid.as_raw().unsigned_abs());
+    own.next().is_some_and(|listed| crate::sys::remove_segment(listed.id))
+}
+
 /// Kills a program that was resumed by this test, and waits until its id is free.
 pub fn end(pid: Pid) {
     let _ = kill(pid, Signal::SIGKILL);

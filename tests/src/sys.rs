@@ -38,3 +38,9 @@ pub fn have_in_common(one: u32, two: u32, what: Common) -> nix::Result<bool> {
     let result = unsafe { libc::syscall(libc::SYS_kcmp, one, two, kind, first, second) };
     Errno::result(result).map(|order| order == 0)
 }
+
+/// Removes a System V shared memory segment, and says whether it was there.
+pub fn remove_segment(id: u32) -> bool {
+    // SAFETY: IPC_RMID takes no argument.
+    unsafe { libc::shmctl(id.cast_signed(), libc::IPC_RMID, std::ptr::null_mut()) == 0 }
+}

@@ -19,7 +19,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ipc.h>
 #include <sys/select.h>
+#include <sys/shm.h>
 #include <sys/time.h>
 #include <poll.h>
 #include <linux/futex.h>
@@ -538,6 +540,28 @@ static void handle(int number, void (*simple)(int), void (*full)(int, siginfo_t 
     guest_check(sigaction(number, &action, NULL) == 0);
 }
 
+/* Segments that no process owns: one with a key, one that was removed already. */
+static uint32_t *segments[2];
+
+static void make_segments(void)
+{
+    int ids[2] = {shmget(0x6b000000 | getpid(), 8192, IPC_CREAT | IPC_EXCL | 0600),
+                  shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600)};
+    for (int i = 0; i < 2; i++) {
+        guest_check(ids[i] >= 0);
+        segments[i] = shmat(ids[i], NULL, 0);
+        guest_check(segments[i] != (void *)-1);
+        guest_fill(segments[i], 4096, i);
+    }
+    guest_check(shmctl(ids[1], IPC_RMID, NULL) == 0);
+}
+
+static void check_segments(void)
+{
+    for (int i = 0; i < 2 && segments[i]; i++)
+        guest_check(guest_filled(segments[i], 4096, i) && guest_zero(segments[i] + 1024, 4096));
+}
+
 static void say_where(void)
 {
     char text[64];
@@ -569,6 +593,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(kind, "many") || !strcmp(kind, "refused"))
         start_many(!strcmp(kind, "refused"));
+    if (!strcmp(kind, "segments"))
+        make_segments();
     if (!strcmp(kind, "churn"))
         start(churn), start(churn), start(churn);
     say_where();
@@ -576,6 +602,7 @@ int main(int argc, char **argv)
     uint64_t begin = now_ns();
     while (!guest_told()) {
         turn_pages(&memory, &seed, 8);
+        check_segments();
         check_registers(&seed);
         if (__builtin_cpu_supports("avx"))
             check_vectors(&seed);

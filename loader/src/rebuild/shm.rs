@@ -13,9 +13,9 @@ use binfmt::image::{Image, Owner};
 use binfmt::note::mapping::{MappedObject, Mapping};
 use binfmt::note::shm::{Listed, SharedSegment};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 
 /// Where the id of the next segment is chosen.
 const NEXT_ID: &str = "/proc/sys/kernel/shm_next_id";
@@ -59,9 +59,7 @@ impl Host {
         if image.all::<SharedSegment>().next().is_none() {
             return Host::default();
         }
-        let list = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-        let may_choose = File::options().write(true).open(NEXT_ID).is_ok();
-        Host { listed: binfmt::note::shm::parse_list(&list), may_choose }
+        Host { listed: listed(), may_choose: File::options().write(true).open(NEXT_ID).is_ok() }
     }
 
     /// What becomes of a segment in this IPC namespace.
@@ -72,7 +70,8 @@ impl Host {
         }
         let taken = |there: &Listed| {
             let users = match there.attached {
-                0 => "which nobody has attached".to_owned(),
+                0 => format!("which nobody has attached (`ipcrm -m {}` removes it)", there.id),
+                1 => "which somebody has attached".to_owned(),
                 count => format!("which is attached {count} times"),
             };
             Objection::Taken(format!(
@@ -234,6 +233,18 @@ impl<'a> Standing<'a> {
     }
 }
 
+/// Removes what a process has made that was killed.
+pub fn remove_all_of(pid: u32) {
+    for listed in listed().into_iter().filter(|listed| listed.creator_pid == pid) {
+        // It may go by itself.
+        let _ = sys::control_shared(listed.id, libc::IPC_RMID);
+    }
+}
+
+fn listed() -> Vec<Listed> {
+    binfmt::note::shm::parse_list(&std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default())
+}
+
 /// How long a segment is where it is mapped.
 fn length_bytes(object: &MappedObject) -> u64 {
     object.file.size_bytes.next_multiple_of(object.huge_page_bytes.max(binfmt::address::PAGE_BYTES))
@@ -277,23 +288,23 @@ fn create(segment: &SharedSegment, object: &MappedObject, fate: Fate) -> Result<
 }
 
 /// The right to choose the next id, as far as other resumes are concerned.
-struct Chooser(Option<Flock<File>>);
+struct Chooser(File);
 
 impl Chooser {
     fn choose(id: u32) -> std::io::Result<Chooser> {
         let file = File::options().write(true).open(NEXT_ID)?;
-        let mut chooser = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
-        chooser.write_all(id.to_string().as_bytes())?;
-        Ok(Chooser(Some(chooser)))
+        let lock = libc::LOCK_EX.unsigned_abs().into();
+        sys::call(libc::SYS_flock, [file.as_raw_fd().unsigned_abs().into(), lock, 0, 0, 0, 0])?;
+        let mut chooser = Chooser(file);
+        chooser.0.write_all(id.to_string().as_bytes())?;
+        Ok(chooser)
     }
 }
 
 impl Drop for Chooser {
     /// A choice that nobody has consumed is withdrawn.
     fn drop(&mut self) {
-        if let Some(mut file) = self.0.take() {
-            let _ = file.write_all(b"-1");
-        }
+        let _ = self.0.write_all(b"-1");
     }
 }
 

@@ -9,16 +9,20 @@ use ckpt_tests::tracer::{self, Deed, Traced};
 use ckpt_tests::{Outcome, Stopped};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("loader_killed::keep_small", |place| at_calls(place, &["small"], "keep", 120)),
     ("loader_killed::keep_many", |place| at_calls(place, &["many"], "keep", 100)),
+    ("loader_killed::keep_segments", |place| at_calls(place, &["segments"], "keep", 120)),
+    ("loader_killed::fresh_segments", |place| at_calls(place, &["segments"], "fresh", 60)),
     ("loader_killed::fresh", |place| at_calls(place, &["small"], "fresh", 120)),
     ("loader_killed::fresh_apart", |place| at_calls(place, &["small"], "apart", 60)),
     ("loader_killed::detaches", detaches),
     ("loader_killed::keep_many_at_any_time", |place| at_times(place, &["many"], "keep", 50)),
+    ("loader_killed::keep_segments_at_any_time", |place| at_times(place, &["segments"], "keep", 50)),
     ("loader_killed::fresh_at_any_time", |place| at_times(place, &["small"], "fresh", 60)),
 ];
 
@@ -28,6 +32,8 @@ const A_LOOK: Duration = Duration::from_millis(20);
 /// An image whose program was killed, and how to see whether a copy of it runs.
 pub(crate) struct Saved {
     pub(crate) pid: Pid,
+    /// Whether the program itself was killed, maybe when it ran already: then its System V segment stays, as always.
+    pub(crate) ended: Cell<bool>,
     pub(crate) beats: Beats,
 }
 
@@ -48,8 +54,10 @@ impl Saved {
         if !finished.status.success() {
             return Err(Stopped::Failed(finished.error));
         }
-        let saved = Saved { pid: target.pid, beats: target.beats() };
+        let saved = Saved { pid: target.pid, ended: Cell::new(false), beats: target.beats() };
         target.was_killed()?;
+        // No process owns it. It is to be made again each time.
+        aftermath::remove_segment(saved.pid);
         Ok(saved)
     }
 
@@ -63,6 +71,10 @@ impl Saved {
         let left = aftermath::look(&place.folder, self.beats, self.pid)?;
         if let Left::Program(pid) = left {
             aftermath::end(pid);
+        }
+        let was_killed = self.ended.take();
+        if aftermath::remove_segment(self.pid) && left == Left::Nothing && !was_killed {
+            return Err(Stopped::Failed("it left a System V segment".to_owned()));
         }
         if let Ok(result) = std::fs::read_to_string(place.path("result.setup")) {
             return Err(Stopped::Failed(format!("the program says: {result}")));
@@ -105,7 +117,7 @@ fn at_calls(place: &Place<'_>, args: &[&str], identity: &str, usual: usize) -> O
         };
         let traced = tracer::run(&command, Some((at, deed)), PATIENCE)?;
         let what = format!("{deed:?} at call {at} of {}: {:?}", whole.calls.len(), traced.calls.get(at));
-        let judged = judge(place, &saved, &traced, deed);
+        let judged = judge(place, &saved, &traced, deed, identity);
         survived += usize::from(judged.map_err(|error| Stopped::Failed(format!("{what}: {error:?}")))?);
         killed += usize::from(traced.done);
     }
@@ -128,10 +140,11 @@ fn detaches(place: &Place<'_>) -> Outcome<()> {
 }
 
 /// Whether the program ran whole.
-fn judge(place: &Place<'_>, saved: &Saved, traced: &Traced, deed: Deed) -> Outcome<bool> {
+fn judge(place: &Place<'_>, saved: &Saved, traced: &Traced, deed: Deed, identity: &str) -> Outcome<bool> {
     if traced.hung {
         return Err(Stopped::Failed("it hangs".to_owned()));
     }
+    saved.ended.set(matches!(deed, Deed::Kill(_)) || deed == Deed::KillFirst && identity != "keep");
     let left = saved.left(place)?;
     // Who kills the program himself gets what he asked for; else a loader that says it resumed has.
     let promised = matches!(traced.status, Some(WaitStatus::Exited(_, 0))) && !matches!(deed, Deed::Kill(_));
@@ -171,6 +184,7 @@ fn at_times(place: &Place<'_>, args: &[&str], identity: &str, usual: usize) -> O
             Pid::from_raw(i32::try_from(child.id())?)
         };
         let _ = nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL);
+        saved.ended.set(identity != "keep" || victim == saved.pid);
         let left =
             saved.left(place).map_err(|error| Stopped::Failed(format!("killed after {at:?}: {error:?}")))?;
         survived += usize::from(left != Left::Nothing);
