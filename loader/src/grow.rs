@@ -9,19 +9,19 @@ use crate::control::{Control, Patience, ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
-use crate::rebuild::{mapping, schedule};
+use crate::rebuild::mapping;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use crate::world::World;
-use binfmt::image::Image;
 use binfmt::note::mapping::Memory;
-use binfmt::note::task::{RunState, Task};
+use binfmt::note::task::RunState;
 use binfmt::note::thread::Thread;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, execveat, getpid};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::unix::process::CommandExt;
@@ -29,7 +29,8 @@ use std::process::Command;
 
 /// Goes through the steps of process `start` of the skeleton, and in every forked process through its own.
 pub fn grow(world: &World<'_>, start: usize) -> Result<Infallible> {
-    Growing { world, me: start, standing: None, inherited: false, arena: None }.grow()
+    let done = world.stage.steps_done;
+    Growing { world, me: start, done, standing: None, inherited: false, arena: None }.grow()
 }
 
 /// What a task has of its own when it is finished.
@@ -48,7 +49,7 @@ impl Growing<'_> {
         let mut process = self;
         loop {
             match process.live()? {
-                Some(child) => process = Growing { me: child, ..process },
+                Some(child) => process = Growing { me: child, done: 0, ..process },
                 None => return Err(Error::Internal("a process has no last step")),
             }
         }
@@ -59,6 +60,8 @@ impl Growing<'_> {
 struct Growing<'a> {
     world: &'a World<'a>,
     me: usize,
+    /// How many of its steps it has done before.
+    done: usize,
     /// The memory that stands: its own, or that which it was forked with.
     standing: Option<&'a Memory>,
     /// Whether a part of its memory was inherited.
@@ -71,11 +74,12 @@ impl<'a> Growing<'a> {
     /// Goes through all steps. Returns only in a child, which it is then.
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
-        self.begin_io_context()?;
-        for step in &process.steps {
+        for (place, step) in process.steps.iter().enumerate().skip(self.done) {
             match step {
-                // This start is its result.
-                Step::Exec => {}
+                Step::Exec => {
+                    let Err(error) = self.world.exec(self.me, place + 1);
+                    return Err(error);
+                }
                 Step::Memory => self.make_memory()?,
                 Step::Fork(child) if self.world.process(*child)?.shares_memory => {
                     self.make_sharing(*child)?
@@ -92,41 +96,30 @@ impl<'a> Growing<'a> {
                         return Ok(Some(*child));
                     }
                 }
-                Step::BecomeSubreaper => self.be_subreaper(true)?,
-                Step::EndSubreaper => self.be_subreaper(false)?,
                 Step::Setsid => {
                     nix::unistd::setsid().map_err(|error| self.failed("make the session of", error))?;
                 }
                 Step::LeadGroup => self.join(0)?,
                 Step::JoinGroup(group) => self.join(*group)?,
                 Step::JoinCallersGroup => self.join(self.world.stage.callers_group)?,
-                Step::Barrier(barrier) => self.world.pass(*barrier)?,
-                Step::Reap(helper) => reap(self.world.control, *helper)?,
                 Step::Exit => sys::exit_now(0),
                 Step::Die => self.die()?,
-                Step::Await(zombie) => await_death(self.world.control, *zombie)?,
                 Step::Finish => {
                     let task = self.world.task(self.me)?;
                     let arena = self.arena.take().ok_or(Error::Internal("a task has no memory"))?;
                     let ground = Ground { arena, inherited: self.inherited, shared: process.shares_memory };
                     match assemble::finish(self.world, self.me, task, ground)? {}
                 }
+                Step::BecomeSubreaper
+                | Step::EndSubreaper
+                | Step::Barrier(_)
+                | Step::Reap(_)
+                | Step::Await(_) => {
+                    common_step(step, self.world.control, self.world.skeleton, || self.world.check_others())?
+                }
             }
         }
         Ok(None)
-    }
-
-    /// Begins an I/O context that others will share: without one there is nothing to share. It has no priority yet, so that
-    /// others inherit none.
-    fn begin_io_context(&self) -> Result<()> {
-        let Ok(task) = self.world.task(self.me) else { return Ok(()) };
-        let from_maker = shared_flags(self.world, self.me) & u64::from(libc::CLONE_IO.unsigned_abs()) != 0;
-        match self.world.index.io_context(task.pid) {
-            Some(_) if !from_maker => {
-                schedule::begin_io_context().map_err(|error| self.failed("begin the I/O context of", error))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn failed(&self, what: &str, error: Errno) -> Error {
@@ -161,7 +154,7 @@ impl<'a> Growing<'a> {
         let life = move || {
             let grown = world
                 .become_child(child)
-                .and_then(|()| Growing { world, me: child, standing, inherited, arena }.grow());
+                .and_then(|()| Growing { world, me: child, done: 0, standing, inherited, arena }.grow());
             let Err(error) = grown;
             assemble::fail(world, &error);
         };
@@ -177,10 +170,6 @@ impl<'a> Growing<'a> {
         let group = Pid::from_raw(group.cast_signed());
         nix::unistd::setpgid(Pid::from_raw(0), group)
             .map_err(|error| self.failed("set the process group of", error))
-    }
-
-    fn be_subreaper(&self, is: bool) -> Result<()> {
-        nix::sys::prctl::set_child_subreaper(is).map_err(|error| self.failed("make a subreaper of", error))
     }
 
     /// Ends as a zombie did.
@@ -205,7 +194,8 @@ fn is_child(made: i32) -> bool {
 /// Makes a process of the skeleton, with its process id and exit signal. Returns 0 in the child.
 pub fn make(world: &World<'_>, child: usize, sibling: bool) -> Result<i32> {
     let process = world.process(child)?;
-    let made = make_process(process, sibling, shared_flags(world, child), world.stage.identity, world.image);
+    let wanted = plan::ids_of(world.image, world.skeleton);
+    let made = make_process(process, sibling, shared_flags(world, child), world.stage.identity, &wanted);
     if let Ok(made) = made
         && made != 0
     {
@@ -222,39 +212,34 @@ fn shared_flags(world: &World<'_>, child: usize) -> u64 {
     // An exec would end the sharing of a table.
     flag(maker.descriptor_table == child.descriptor_table && !child.has_execed, libc::CLONE_FILES)
         | flag(maker.filesystem == child.filesystem, libc::CLONE_FS)
-        | flag(world.index.have_io_context(maker.pid, child.pid), libc::CLONE_IO)
 }
 
-/// clone3 with what the skeleton says of a process. A helper that takes a process id of the image's is made again.
+/// clone3 with what the skeleton says of a process. A helper that takes an id that is `wanted` is made again.
 pub fn make_process(
     process: &Process,
     sibling: bool,
     flags: u64,
     identity: Identity,
-    image: &Image,
+    wanted: &BTreeSet<u32>,
 ) -> Result<i32> {
     let failed = |error| Error::step(format!("make process {} (clone3 with set_tid)", process.pid), error);
-    let wanted = if identity == Identity::Fresh { 0 } else { process.pid.cast_signed() };
+    let own = if identity == Identity::Fresh { 0 } else { process.pid.cast_signed() };
     loop {
         let made = match sibling {
-            true => sys::fork_sibling(wanted, flags),
-            false => sys::fork(wanted, process.exit_signal.cast_signed(), flags),
+            true => sys::fork_sibling(own, flags),
+            false => sys::fork(own, process.exit_signal.cast_signed(), flags),
         };
         let made = made.map_err(failed)?;
-        let taken = |id: u32| {
-            image.all::<Thread>().any(|thread| thread.tid == id)
-                || image.all::<Task>().any(|task| task.pid == id)
-        };
         if process.pid != 0 || identity == Identity::Fresh {
             return Ok(made);
         }
         if made == 0 {
-            if !taken(getpid().as_raw().unsigned_abs()) {
+            if !wanted.contains(&getpid().as_raw().unsigned_abs()) {
                 return Ok(0);
             }
             sys::exit_now(0);
         }
-        if !taken(made.unsigned_abs()) {
+        if !wanted.contains(&made.unsigned_abs()) {
             return Ok(made);
         }
         if !sibling {
@@ -264,18 +249,13 @@ pub fn make_process(
 }
 
 impl World<'_> {
-    /// In a new child: it must not outlive who made it, until the midwife holds it; and one that had exec'd does so.
+    /// In a new child: it must not outlive who made it, until the midwife holds it.
     fn become_child(&self, child: usize) -> Result<()> {
-        let process = self.process(child)?;
         let maker = self.maker(child).and_then(|maker| self.skeleton.processes.get(maker));
         let maker_stays = maker.is_none_or(|maker| maker.role != Role::Helper);
         if maker_stays || self.is_sibling(child) {
             let failed = |error| Error::step("tie a process to its parent", error);
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
-        }
-        if process.steps.first() == Some(&Step::Exec) {
-            let Err(error) = self.exec(child);
-            return Err(error);
         }
         Ok(())
     }
@@ -285,14 +265,9 @@ impl World<'_> {
         maker.is_some_and(|maker| maker.steps.contains(&Step::ForkSibling(child)))
     }
 
-    /// Execs the loader again, which goes on as process `child`.
-    fn exec(&self, child: usize) -> Result<Infallible> {
-        Err(exec_again(&Stage { point: Point::Aside, process: child, ..self.stage.clone() }))
-    }
-
-    /// Waits until all have come to a barrier.
-    fn pass(&self, barrier: u32) -> Result<()> {
-        pass(self.control, self.skeleton, barrier, || self.check_others())
+    /// Execs the loader again, which goes on as `process` after so many of its steps.
+    fn exec(&self, process: usize, steps_done: usize) -> Result<Infallible> {
+        Err(exec_again(&Stage { point: Point::Aside, process, steps_done, ..self.stage.clone() }))
     }
 
     /// Fails if the resume has failed elsewhere.
@@ -308,8 +283,8 @@ impl World<'_> {
     }
 }
 
-/// A step of the founder's, which makes processes by itself.
-pub fn founder_step(
+/// A step that the founder does like everybody.
+pub fn common_step(
     step: &Step,
     control: Control,
     skeleton: &Skeleton,
@@ -318,6 +293,11 @@ pub fn founder_step(
     match step {
         Step::Reap(helper) => reap(control, *helper),
         Step::Barrier(barrier) => pass(control, skeleton, *barrier, check),
+        Step::Await(zombie) => await_death(control, *zombie),
+        Step::BecomeSubreaper | Step::EndSubreaper => {
+            nix::sys::prctl::set_child_subreaper(*step == Step::BecomeSubreaper)
+                .map_err(|error| Error::step("take orphans for a while", error))
+        }
         _ => Err(Error::Internal("the skeleton has a step that the founder cannot do")),
     }
 }

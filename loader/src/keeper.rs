@@ -39,7 +39,7 @@ impl Keeper {
         let midwife = sys::open_process(nix::unistd::getpid().as_raw()).map_err(failed)?;
         let helper =
             Process { pid: 0, role: Role::Helper, exit_signal: 0, shares_memory: false, steps: Vec::new() };
-        match grow::make_process(&helper, false, 0, plan.identity, image)? {
+        match grow::make_process(&helper, false, 0, plan.identity, &plan.ids_of(image))? {
             0 => keep(image, plan, control, midwife.as_fd()),
             pid => Ok(Some(Keeper { pid: Pid::from_raw(pid), control })),
         }

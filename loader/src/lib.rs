@@ -93,13 +93,13 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         Identity::Fresh if call.options.detach => match apart::fork()? {
             Side::Caller(status) => Ok(status),
             Side::Child(announcement) => {
-                let stage = midwife::spawn_helper(&image, &host, &plan, &call.options, Some(announcement))?;
-                let root = plan.skeleton.processes.get(stage.process);
-                supervisor::go_on(&stage, root.ok_or(Error::Internal("the skeleton has no root"))?)
+                let stage =
+                    midwife::helper::spawn_helper(&image, &host, &plan, &call.options, Some(announcement))?;
+                supervisor::go_on(&stage, plan.skeleton.processes.get(stage.process))
             }
         },
         Identity::Fresh => {
-            let stage = midwife::spawn_helper(&image, &host, &plan, &call.options, None)?;
+            let stage = midwife::helper::spawn_helper(&image, &host, &plan, &call.options, None)?;
             match aside::start(stage.hole, &stage.to_arguments())? {}
         }
     }

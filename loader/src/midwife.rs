@@ -1,22 +1,21 @@
 //! The midwife: a process outside of the tree that lets all threads of all tasks go at once, when the last trace of the
 //! loader is gone.
 //!
-//! It is the supervisor where process ids are kept, and otherwise a helper, forked off before the task has any
-//! memory to copy, and reparented away so that the task never sees it. It traces all threads while they wait: if it is
-//! killed then, the kernel kills them (PTRACE_O_EXITKILL), and a resume that was cut short leaves nothing. It opens the
-//! gate, lets every thread run to the end of its rt_sigreturn, makes the leader unmap the hole through the vdso's own
-//! `syscall` instruction, and lets go. No instruction of the program has run before that.
+//! She traces all threads while they wait: if she is killed then, the kernel kills them (PTRACE_O_EXITKILL), and a resume
+//! that was cut short leaves nothing. She opens the gate, lets every thread run to the end of its rt_sigreturn, makes the
+//! leader unmap the hole through the vdso's own `syscall` instruction, and lets go. No instruction of the program has run
+//! before that. Who she is, and what comes of her when somebody else is killed: see [`helper`].
 
+pub mod helper;
 mod notice;
 mod ward;
 
-pub use ward::Ward;
+pub use ward::{Stop, Ward};
 
-use crate::apart::Announcement;
 use crate::arena::Hole;
 use crate::cli::Options;
 use crate::control::{Control, Patience, ProcessWord, Progress, Word};
-use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
+use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::dup_above;
@@ -26,12 +25,9 @@ use crate::sys;
 use crate::wish::Wishes;
 use crate::world::shape;
 use binfmt::image::Image;
-use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -87,6 +83,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         by_handler: plan.by_handler,
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
+        steps_done: 0,
         wishes: Wishes::of(options),
     };
     Ok((stage, shelf))
@@ -100,87 +97,27 @@ pub fn first_control(image: &Image, plan: &Plan, stage: &Stage, shelf: &Shelf) -
     Ok(control)
 }
 
-/// Forks off the helper for a task that this process itself will become, and returns what its next start needs.
-pub fn spawn_helper(
-    image: &Image,
-    host: &Host,
-    plan: &Plan,
-    options: &Options,
-    announcement: Option<Announcement>,
-) -> Result<Stage> {
-    let trace_options = trace_options(image, host);
-    let (stage, shelf) = make_stage(image, plan, options)?;
-    let control = first_control(image, plan, &stage, &shelf)?;
-    let task = nix::unistd::getpid();
-    control.set_of(ROOT, ProcessWord::Pid, task.as_raw().unsigned_abs());
-    let failed = |error| Error::step("fork the helper that finishes the resume", error);
-    // Exit signal 0 and a second fork: the task gets no SIGCHLD and never has a child that it did not make.
-    let middle = sys::fork(0, 0, 0).map_err(failed)?;
-    if middle == 0 {
-        match sys::fork(0, 0, 0) {
-            Ok(0) => {
-                shelf.close();
-                let wards =
-                    plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
-                let wards = wards.collect();
-                let midwife = Midwife { control, wards, hole: plan.hole, trace_options };
-                let status = Keeper::spawn(image, plan, control)
-                    .and_then(|keeper| midwife.deliver(keeper.as_ref(), || {}));
-                help_ended(task, status, announcement)
-            }
-            // Who it is stands in the page before the task looks.
-            Ok(helper) => {
-                control.set(Word::Midwife, helper.unsigned_abs());
-                sys::exit_now(0)
-            }
-            Err(error) => sys::exit_now(error as i32),
-        }
-    }
-    match waitpid(Pid::from_raw(middle), Some(WaitPidFlag::__WALL)).map_err(failed)? {
-        WaitStatus::Exited(_, 0) => {}
-        WaitStatus::Exited(_, error) => return Err(failed(Errno::from_raw(error))),
-        _ => return Err(failed(Errno::EINTR)),
-    }
-    control.unmap()?;
-    Ok(stage)
-}
-
-/// The end of the helper: tells what failed. Whatever was made of the task is killed then.
-fn help_ended(task: Pid, status: Result<()>, announcement: Option<Announcement>) -> ! {
-    match &status {
-        Ok(()) => {
-            if let Some(announcement) = announcement {
-                // Nobody may be there to read it.
-                let _ = writeln!(std::io::stdout(), "{task}");
-                announcement.make();
-            }
-        }
-        Err(error) => {
-            if !matches!(error, Error::Told) {
-                let _ = writeln!(std::io::stderr(), "ckpt: {error}");
-            }
-            // It may have ended by itself, having told why.
-            let _ = kill(task, Signal::SIGKILL);
-        }
-    }
-    sys::exit_now(if status.is_ok() { 0 } else { EXIT_CANNOT_RESUME.into() })
-}
-
 impl Midwife {
     /// Lets all tasks go when all are whole, having done `before` when every one has its place in the tree. If they never
     /// will be, they are killed when this returns.
     pub fn deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
         let result = self.try_deliver(keeper, before);
         if result.is_err() {
-            self.control.set(Word::Failed, 1);
-            for ward in self.wards.iter().filter(|ward| self.is_made(ward)) {
-                // ESRCH: it is gone already.
-                let _ = kill(ward.pid, Signal::SIGKILL);
-            }
+            self.give_up();
+            self.take_ends();
         } else if let Some(keeper) = keeper {
             keeper.dismiss();
         }
         result
+    }
+
+    /// Kills all tasks that are made, and lets nobody make more.
+    fn give_up(&self) {
+        self.control.set(Word::Failed, 1);
+        for ward in self.wards.iter().filter(|ward| self.is_made(ward)) {
+            // ESRCH: it is gone already.
+            let _ = kill(ward.pid, Signal::SIGKILL);
+        }
     }
 
     /// Whether a task was made: until then its process id may be somebody else's.
@@ -208,17 +145,26 @@ impl Midwife {
         self.control.set(Word::Gate, 1);
         ward::run_to_return(threads().collect())?;
         keeper.into_iter().for_each(Keeper::let_go);
+        // All or nothing: from here on it is all, whoever else is killed.
+        nix::sys::prctl::set_pdeathsig(None).map_err(|error| Error::step("outlive the supervisor", error))?;
         // Children before their parents, which must not notice.
-        for ward in self.wards.iter().rev().filter(|ward| ward.stopped) {
+        for ward in self.wards.iter().rev() {
+            let Stop::Stands { told, again } = ward.stop else { continue };
             ward::unmap_hole(&[ward], self.hole)?;
-            ward.traced("stop", ward.pid, kill(ward.pid, Signal::SIGSTOP))?;
+            ward.send_stop()?;
             ward.let_go()?;
             if let Some(parent) = ward.parent.and_then(|parent| self.wards.get(parent)) {
-                parent.forget_stop(ward, self.control)?;
+                parent.forget_stop(ward.pid, told, self.control)?;
+            }
+            if again {
+                notice::await_stop(ward.pid);
+                ward.send_stop()?;
             }
         }
-        let run_on: Vec<&Ward> = self.wards.iter().rev().filter(|ward| !ward.stopped).collect();
+        let runs_on = |ward: &&Ward| matches!(ward.stop, Stop::None | Stop::Due);
+        let run_on: Vec<&Ward> = self.wards.iter().rev().filter(runs_on).collect();
         ward::unmap_hole(&run_on, self.hole)?;
+        run_on.iter().filter(|ward| ward.stop == Stop::Due).try_for_each(|ward| ward.send_stop())?;
         run_on.iter().try_for_each(|ward| ward.let_go())
     }
 
@@ -228,7 +174,7 @@ impl Midwife {
 
     /// Takes the ends of all threads of tasks that were killed. A leader's is told only after those of the others, and
     /// those only to us who trace them.
-    pub fn take_ends(&self) {
+    fn take_ends(&self) {
         for ward in &self.wards {
             for tid in ward.tids.iter().rev() {
                 ward.take_end(*tid);

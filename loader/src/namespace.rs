@@ -5,10 +5,10 @@
 //! is in the new one. The first such process is init there: it is the midwife, since it knows the tasks by their old ids,
 //! and afterwards takes the ends of orphans, until there is nobody left.
 
-use crate::control::{Control, Patience, Word};
-use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
-use crate::keeper::Keeper;
+use crate::control::{Patience, Word};
+use crate::error::{Error, Result};
 use crate::midwife::Midwife;
+use crate::midwife::helper::{self, Duties};
 use crate::plan::Plan;
 use crate::sys;
 use binfmt::image::Image;
@@ -18,13 +18,12 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Capability numbers end before this.
@@ -109,22 +108,24 @@ fn keep_capabilities() -> Result<()> {
 
 /// Forks the init of the new pid namespace, which is the midwife and lives as long as anybody else there. Returns its
 /// process id here, when it has its `/proc`.
-pub fn spawn_init(midwife: Midwife, image: &Image, plan: &Plan, before: impl Fn()) -> Result<Pid> {
+pub fn spawn_init(
+    midwife: &Midwife,
+    image: &Image,
+    plan: &Plan,
+    close: impl FnOnce(),
+    before: impl Fn(),
+) -> Result<Pid> {
     let control = midwife.control;
-    let failed = |error| Error::step("fork the init of its pid namespace", error);
-    let init = sys::fork(0, libc::SIGCHLD, 0).map_err(failed)?;
-    if init == 0 {
-        let status = be_midwife(&midwife, image, plan, before);
-        if let Err(error) = status {
-            if !matches!(error, Error::Told) {
-                // Nobody may be there to read it.
-                let _ = writeln!(std::io::stderr(), "ckpt: {error}");
-            }
-            sys::exit_now(EXIT_CANNOT_RESUME.into());
-        }
-        be_init(&midwife);
-    }
-    let init = Pid::from_raw(init);
+    let fork = || {
+        sys::fork(0, libc::SIGCHLD, 0)
+            .map_err(|error| Error::step("fork the init of its pid namespace", error))
+    };
+    let prepare = || {
+        close();
+        mount_proc()
+    };
+    let duties = Duties { prepare, before, after: || be_init(midwife) };
+    let init = helper::spawn(midwife, image, plan, fork, duties)?;
     let mut patience = Patience::of_midwife();
     while control.get(Word::Midwife) == 0 {
         if sys::has_ended(init.as_raw()) {
@@ -135,20 +136,11 @@ pub fn spawn_init(midwife: Midwife, image: &Image, plan: &Plan, before: impl Fn(
     Ok(init)
 }
 
-fn be_midwife(midwife: &Midwife, image: &Image, plan: &Plan, before: impl Fn()) -> Result<()> {
-    let failed = |error| Error::step("tie init to its supervisor", error);
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+fn mount_proc() -> Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let nothing: Option<&str> = None;
     mount(Some("proc"), "/proc", Some("proc"), quiet, nothing)
-        .map_err(|error| Error::step("mount a /proc of its own", error))?;
-    midwife.control.set(Word::Midwife, std::process::id());
-    let keeper = Keeper::spawn(image, plan, midwife.control)?;
-    midwife.deliver(keeper.as_ref(), before)?;
-    drop(keeper);
-    nix::sys::prctl::set_pdeathsig(None).map_err(failed)?;
-    midwife.control.set(Word::Delivered, 1);
-    Ok(())
+        .map_err(|error| Error::step("mount a /proc of its own", error))
 }
 
 /// Takes the ends of orphans until the root has ended and nobody is left.
@@ -183,21 +175,4 @@ fn be_init(midwife: &Midwife) -> ! {
         while matches!(signals.read_signal(), Ok(Some(_))) {}
         root_lives = root_lives && !sys::has_ended_fd(root.as_fd());
     }
-}
-
-/// Waits until init has let the tree go. If it never will, everything in the namespace is gone when this returns.
-pub fn await_delivery(control: Control, init: Pid, root: Pid) -> Result<()> {
-    let mut patience = Patience::of_midwife();
-    while control.get(Word::Delivered) == 0 {
-        if sys::has_ended(init.as_raw()) {
-            // With init all others have ended. Both are reaped, so that nothing is left.
-            let _ = kill(root, Signal::SIGKILL);
-            for child in [root, init] {
-                let _ = waitpid(child, Some(WaitPidFlag::__WALL));
-            }
-            return Err(Error::Told);
-        }
-        control.wait(Word::Delivered, 0, &mut patience);
-    }
-    Ok(())
 }

@@ -31,7 +31,7 @@ pub enum Item {
 }
 
 /// The shelf. Its descriptors belong to the process, not to the value: they are closed when all others are.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shelf {
     numbers: BTreeMap<Item, RawFd>,
 }

@@ -53,6 +53,8 @@ pub struct Stage {
     pub callers_group: u32,
     /// Which process of the skeleton this is.
     pub process: usize,
+    /// How many of its steps it has done.
+    pub steps_done: usize,
     /// What shall be otherwise than in the image.
     pub wishes: Wishes,
 }
@@ -83,6 +85,7 @@ impl Stage {
             i64::from(self.by_handler),
             self.callers_group.into(),
             i64::try_from(self.process).unwrap_or(0),
+            i64::try_from(self.steps_done).unwrap_or(0),
         ];
         let fixed = ["ckpt-loader", STAGE_MARK, point, identity].map(str::to_owned);
         let numbers = numbers.map(|number| number.to_string());
@@ -111,6 +114,7 @@ impl Stage {
             handler,
             group,
             process,
+            steps,
         ] = numbers[..]
         else {
             return Err(broken());
@@ -138,6 +142,7 @@ impl Stage {
             by_handler: handler != 0,
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
+            steps_done: usize::try_from(steps).map_err(|_| broken())?,
             wishes: Wishes::from_arguments(rest.get(numbers.len()..).unwrap_or_default()),
         }))
     }

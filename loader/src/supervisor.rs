@@ -7,22 +7,24 @@
 
 use crate::aside;
 use crate::cli::Options;
-use crate::control::{ProcessWord, Word};
+use crate::control::ProcessWord;
 use crate::error::{Error, Result};
 use crate::grow;
-use crate::keeper::Keeper;
+use crate::midwife::helper::{self, Duties, Hired};
 use crate::midwife::{self, Midwife};
 use crate::namespace;
-use crate::plan::skeleton::{Process, Step};
-use crate::plan::{Host, Plan};
+use crate::plan::skeleton::{self, Process, Role, Step};
+use crate::plan::{Host, Plan, ROOT};
+use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::task::Task;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::sys::wait::WaitPidFlag;
+use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -36,66 +38,100 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let mut place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
-    let init = if plan.identity == Identity::Namespace {
-        namespace::enter(plan.inner_ids, namespace::takes_segments(&image))?;
-        Some(namespace::spawn_init(midwife.clone(), &image, &plan, || place.give_terminal())?)
-    } else {
-        control.set(Word::Midwife, std::process::id());
-        None
-    };
-    let keeper = if init.is_none() { Keeper::spawn(&image, &plan, control)? } else { None };
+    let hired = hire(&midwife, &image, &plan, &shelf, || place.give_terminal())?;
     let mut root = None;
+    let delivered = match found(&image, &plan, &hired, &mut root) {
+        Ok(Some(child)) => {
+            end_with(supervisor, plan.identity)?;
+            control.unmap()?;
+            return go_on(&Stage { process: child, ..stage }, plan.skeleton.processes.get(child));
+        }
+        Ok(None) => {
+            shelf.close();
+            hired.await_delivery()
+        }
+        Err(error) => Err(error),
+    };
+    let delivered = delivered.and(root.ok_or(Error::Internal("the tree has no root")));
+    let root = delivered.inspect_err(|_| {
+        hired.give_up(root);
+        place.take_terminal();
+    })?;
+    // What is left to do takes no memory.
+    drop((image, host, plan, midwife));
+    for own in [stage.image, stage.control, stage.report] {
+        drop(sys::adopt(own));
+    }
+    if options.detach {
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stdout(), "{root}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    sys::trim_heap();
+    watch(root, place)
+}
+
+/// Makes the midwife: in a pid namespace of the tree's own its init.
+fn hire<'a>(
+    midwife: &'a Midwife,
+    image: &Image,
+    plan: &Plan,
+    shelf: &Shelf,
+    before: impl Fn(),
+) -> Result<Hired<'a>> {
+    // She needs nothing of it, and an open file can be in the way.
+    let theirs = shelf.clone();
+    let close = move || theirs.close();
+    if plan.identity == Identity::Namespace {
+        let children = File::open("/proc/thread-self/children");
+        let children = children.map_err(|error| Error::io("open the list of its children", &error))?;
+        namespace::enter(plan.inner_ids, namespace::takes_segments(image))?;
+        let pid = namespace::spawn_init(midwife, image, plan, close, before)?;
+        return Ok(Hired { midwife, pid, children: Some(children) });
+    }
+    let nobody = Process {
+        pid: 0,
+        role: Role::Helper,
+        exit_signal: skeleton::SIGCHLD,
+        shares_memory: false,
+        steps: Vec::new(),
+    };
+    let fork = || grow::make_process(&nobody, false, 0, plan.identity, &plan.ids_of(image));
+    let prepare = || {
+        close();
+        Ok(())
+    };
+    let pid = helper::spawn(midwife, image, plan, fork, Duties { prepare, before, after: || {} })?;
+    Ok(Hired { midwife, pid, children: None })
+}
+
+/// Goes through the founder's steps. In a process that it makes, returns which that is.
+fn found(image: &Image, plan: &Plan, hired: &Hired<'_>, root: &mut Option<Pid>) -> Result<Option<usize>> {
+    let control = hired.midwife.control;
+    let wanted = plan.ids_of(image);
     let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
     for step in &founder.steps {
         match step {
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
-                let made = grow::make_process(process, false, 0, plan.identity, &image)?;
+                let made = grow::make_process(process, false, 0, plan.identity, &wanted)?;
                 if made == 0 {
-                    // It is the supervisor's.
-                    std::mem::forget(keeper);
-                    end_with(supervisor, plan.identity)?;
-                    control.unmap()?;
-                    return go_on(&Stage { process: *child, ..stage }, process);
+                    return Ok(Some(*child));
                 }
                 control.set_of(*child, ProcessWord::Pid, made.unsigned_abs());
-                root.get_or_insert(Pid::from_raw(made));
+                if *child == ROOT {
+                    *root = Some(Pid::from_raw(made));
+                }
             }
             Step::Finish => break,
-            _ => grow::founder_step(step, control, &plan.skeleton, || match root {
-                Some(root) if sys::has_ended(root.as_raw()) => Err(Error::Told),
-                _ => keeper.as_ref().map_or(Ok(()), Keeper::check),
-            })?,
+            _ => grow::common_step(step, control, &plan.skeleton, || hired.check())?,
         }
     }
-    let pid = root.ok_or(Error::Internal("the skeleton has no root"))?;
-    shelf.close();
-    let delivered = match init {
-        Some(init) => namespace::await_delivery(control, init, pid),
-        None => midwife.deliver(keeper.as_ref(), || place.give_terminal()),
-    };
-    if let Err(error) = delivered {
-        // Reaped, so that nothing is left.
-        if init.is_none() {
-            midwife.take_ends();
-        }
-        let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
-        place.take_terminal();
-        return Err(error);
+    if root.is_none() {
+        *root = Some(hired.adopted()?);
     }
-    // What is left to do takes no memory.
-    drop((image, host, plan, midwife, keeper));
-    for own in [stage.image, stage.control, stage.report] {
-        drop(sys::adopt(own));
-    }
-    if options.detach {
-        // Nobody may be there to read it.
-        let _ = writeln!(std::io::stdout(), "{pid}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    sys::trim_heap();
-    watch(pid, place)
+    Ok(None)
 }
 
 /// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
@@ -112,18 +148,19 @@ pub fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
 }
 
 /// In the child: go on to the next start.
-pub fn go_on(stage: &Stage, process: &Process) -> Result<ExitCode> {
+pub fn go_on(stage: &Stage, process: Option<&Process>) -> Result<ExitCode> {
+    let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
     if process.steps.first() == Some(&Step::Exec) {
-        return Err(grow::exec_again(&Stage { point: Point::Aside, ..stage.clone() }));
+        return Err(grow::exec_again(&Stage { point: Point::Aside, steps_done: 1, ..stage.clone() }));
     }
     match aside::start(stage.hole, &stage.to_arguments())? {}
 }
 
 /// Where the root stands among sessions, groups and terminals.
 struct Place {
-    /// Whether it led its session, and so leaves ours.
+    /// Whether it leaves our session.
     own_session: bool,
-    /// Whether it leads its group.
+    /// Whether it leaves our group.
     own_group: bool,
     /// Which group of the tree has the terminal, if one of our session's has.
     foreground: Option<Pid>,
@@ -133,24 +170,19 @@ struct Place {
 impl Place {
     fn of(image: &Image, plan: &Plan, options: &Options) -> Place {
         let tasks = || image.all::<Task>();
-        let root = tasks().next();
-        let leads = |task: &Task| task.session == task.pid && !plan.joins_session;
         let terminal = (!options.detach).then(foreground_terminal).flatten();
         // A group without a leader in the tree is ours, unless a helper makes it.
         let made =
             |group: u32| plan.skeleton.processes.iter().any(|process| process.pid == group && group != 0);
-        let in_session = |task: &&Task| root.is_some_and(|root| root.session == task.session && !leads(root));
+        let root = tasks().next();
+        let own_session = plan.root.session != skeleton::CALLERS;
+        let in_session = |task: &&Task| root.is_some_and(|root| root.session == task.session) && !own_session;
         let front = tasks().filter(in_session).find(|task| task.in_foreground && made(task.process_group));
         // Where nobody was in front, the root is now.
         let front =
             front.or(root.filter(|root| !tasks().any(|task| task.in_foreground) && made(root.process_group)));
         let front = front.filter(in_session).map(|task| Pid::from_raw(task.process_group.cast_signed()));
-        Place {
-            own_session: root.is_some_and(leads),
-            own_group: root.is_some_and(|root| root.process_group == root.pid),
-            foreground: front,
-            terminal,
-        }
+        Place { own_session, own_group: plan.root.group != skeleton::CALLERS, foreground: front, terminal }
     }
 
     /// Gives the terminal to the tree's group. All signals are blocked, SIGTTOU too.
@@ -230,8 +262,9 @@ fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
 }
 
 fn continue_task(pid: Pid, place: &Place) {
-    // Where the root leads a group, the shell would have continued all of it.
-    let whom = if place.own_group { Pid::from_raw(-pid.as_raw()) } else { pid };
+    // Where the root is in a group of the tree, the shell would have continued all of it.
+    let group = getpgid(Some(pid)).ok().filter(|_| place.own_group);
+    let whom = group.map_or(pid, |group| Pid::from_raw(-group.as_raw()));
     // ESRCH: it ended meanwhile, and the next wait tells how.
     let _ = kill(whom, Signal::SIGCONT);
 }

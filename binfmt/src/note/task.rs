@@ -25,6 +25,11 @@ record! {
         process_group: u32,
         /// Session id.
         session: u32,
+        /// Whether there is a process of the group's id. If that is not in the image, the group is one that the root came out
+        /// of, and not one whose leader is dead.
+        group_has_leader: bool,
+        /// The same of the session.
+        session_has_leader: bool,
         /// The signal the parent gets when it ends (field 38 of `/proc/PID/stat`).
         exit_signal: u32,
         /// Whether it has called execve since its fork (PF_FORKNOEXEC not set in field 9 of `/proc/PID/stat`).

@@ -29,7 +29,6 @@ pub use crate::collected::{Collected, Source};
 use crate::error::Error;
 use crate::freeze::{Frozen, Node, Stopped, Tree};
 use crate::hatch::Answers;
-use crate::io_context::{self, IoContexts};
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::procdir::ProcDir;
@@ -81,8 +80,6 @@ pub struct Subject<'a> {
     pub runs: &'a [Run],
     /// Facts of each thread, in the order of `threads`.
     pub facts: &'a [ThreadFacts],
-    /// The I/O contexts that threads of the tree have in common.
-    pub io_contexts: &'a IoContexts,
     /// What was asked for.
     pub options: &'a Options,
 }
@@ -187,7 +184,6 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     }
     let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
     let shares = sharing::among(&pids)?;
-    let io_contexts = io_context::among(tree, options, &mut out)?;
     let Some(interviews) = prepare(tree, &looks, &shares, options, &mut out)? else {
         return Ok(Outcome::Busy);
     };
@@ -202,7 +198,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     for ((interview, frozen), look) in interviews.into_iter().zip(tree.members_mut()).zip(&looks) {
         answered.push(interview.hold(frozen, &look.memory, &look.facts)?);
     }
-    let subjects = subjects(tree, &looks, &shares, &io_contexts, options)?;
+    let subjects = subjects(tree, &looks, &shares, options)?;
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
     drop(subjects);
@@ -219,7 +215,6 @@ fn subjects<'a>(
     tree: &'a Tree,
     looks: &'a [Look],
     shares: &[Shares],
-    io_contexts: &'a IoContexts,
     options: &'a Options,
 ) -> Result<Vec<Subject<'a>>, Error> {
     let pids: BTreeSet<Pid> = tree.members().iter().map(Frozen::pid).collect();
@@ -242,7 +237,6 @@ fn subjects<'a>(
             pagemap: &look.pagemap,
             runs: &look.runs,
             facts: &look.facts,
-            io_contexts,
             options,
         })
     });

@@ -52,6 +52,8 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
         parent: subject.parent,
         process_group,
         session: subject.stat(6),
+        group_has_leader: exists(process_group),
+        session_has_leader: exists(subject.stat(6)),
         exit_signal: subject.stat(38),
         has_execed: subject.stat::<u64>(9) & parse::PF_FORKNOEXEC == 0,
         child_subreaper: answers.u32(asked.subreaper, 0) != 0,
@@ -100,6 +102,11 @@ pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> R
     Ok(Task { name: name.into(), ..ended(&stat) })
 }
 
+/// Whether there is a process with this id; it may have ended.
+fn exists(pid: u32) -> bool {
+    pid != 0 && std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
 /// What the fields of `/proc/PID/stat` say of a task that has ended.
 fn ended(stat: &[String]) -> Task {
     Task {
@@ -107,6 +114,8 @@ fn ended(stat: &[String]) -> Task {
         parent: parse::stat_field(stat, 4),
         process_group: parse::stat_field(stat, 5),
         session: parse::stat_field(stat, 6),
+        group_has_leader: exists(parse::stat_field(stat, 5)),
+        session_has_leader: exists(parse::stat_field(stat, 6)),
         exit_signal: parse::stat_field(stat, 38),
         has_execed: parse::stat_field::<u64>(stat, 9) & parse::PF_FORKNOEXEC == 0,
         state: RunState::Zombie,

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
@@ -21,9 +22,7 @@ pub struct Ward {
     /// Address of a `syscall` instruction in its vdso.
     pub syscall_at: u64,
     /// Whether it must be stopped when it is let go.
-    pub stopped: bool,
-    /// Whether its parent had learned of that by wait().
-    pub stop_was_told: bool,
+    pub stop: Stop,
     /// Which ward is its parent, if one is.
     pub parent: Option<usize>,
     /// Whether its memory is not another one's.
@@ -32,7 +31,28 @@ pub struct Ward {
     pub awaits_child_signal: bool,
 }
 
+/// How a task is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is not.
+    None,
+    /// It is; its parent may have been `told` by wait(), and a SIGSTOP may wait for it `again`.
+    Stands {
+        /// Whether its parent has learned of it by wait().
+        told: bool,
+        /// Whether a SIGSTOP waits that came after the one that stopped it.
+        again: bool,
+    },
+    /// A SIGSTOP waits for it and will stop it.
+    Due,
+}
+
 impl Ward {
+    /// Sends it a SIGSTOP.
+    pub(super) fn send_stop(&self) -> Result<()> {
+        self.traced("stop", self.pid, kill(self.pid, Signal::SIGSTOP))
+    }
+
     /// Lets go of all threads.
     pub(super) fn let_go(&self) -> Result<()> {
         // The leader last: as long as it is held, the process is not waited for by anybody.

@@ -11,7 +11,7 @@ pub use host::Host;
 use crate::arena::{HEAP_BYTES, Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
-use crate::midwife::Ward;
+use crate::midwife::{Stop, Ward};
 use crate::namespace;
 use crate::rebuild::shm::{self, Fate, Objection};
 use crate::stage::Identity;
@@ -23,7 +23,7 @@ use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
-use skeleton::{Member, Role, Skeleton};
+use skeleton::{CALLERS, Member, Role, Skeleton, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -49,6 +49,8 @@ pub struct Plan {
     pub first_own_descriptor: u32,
     /// Whether the root stays in the caller's session, although it led one.
     pub joins_session: bool,
+    /// Where the root will stand in the tree.
+    pub root: Member,
     /// Whether the image was exec'd through its handler.
     pub by_handler: bool,
     /// What becomes of each System V segment, in the order of the image.
@@ -103,11 +105,19 @@ impl Plan {
             wards,
             first_own_descriptor,
             joins_session,
+            root: members(image, joins_session, identity)?.first().copied().unwrap_or_default(),
             by_handler,
             segments,
             inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
             steps,
         })
+    }
+}
+
+impl Plan {
+    /// Every id that must be free for it to be kept.
+    pub fn ids_of(&self, image: &Image) -> BTreeSet<u32> {
+        ids_of(image, &self.skeleton)
     }
 }
 
@@ -127,23 +137,70 @@ pub fn root_task(image: &Image) -> Result<&Task> {
 
 /// Who makes whom. A pure function of the image and these two decisions, so that every start finds the same.
 pub fn skeleton_of(image: &Image, joins_session: bool, identity: Identity) -> Result<Skeleton> {
-    /// No process has such an id (PID_MAX_LIMIT is 2^22).
-    const ELSEWHERE: u32 = u32::MAX;
+    let members = members(image, joins_session, identity)?;
+    let remedy =
+        "no kernel can make such a tree anew: resume it where this is not so, or without that process";
+    let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
+    let mut skeleton = skeleton::plan(&members)
+        .map_err(|reasons| Error::Refused(reasons.into_iter().map(refusal).collect()))?;
+    if identity == Identity::Namespace {
+        if skeleton.processes.first().is_some_and(|founder| founder.steps.contains(&Step::BecomeSubreaper)) {
+            let reason = "in a pid namespace of its own orphans cannot come to whom they had for a parent";
+            return Err(Error::Refused(vec![refusal(reason.to_owned())]));
+        }
+        name_helpers(image, &mut skeleton);
+    }
+    Ok(skeleton)
+}
+
+/// The tasks with the places that they will have in the tree, and in the caller's session and group.
+fn members(image: &Image, joins_session: bool, identity: Identity) -> Result<Vec<Member>> {
     let mut members: Vec<Member> = image.all::<Task>().map(Member::from).collect();
     let root = members.first().copied().ok_or(Error::Internal("the image has no task"))?;
+    let (group, session) = outside(image);
     for member in &mut members {
         if identity == Identity::Fresh {
-            (member.session, member.group) = (ELSEWHERE, ELSEWHERE);
-        } else if joins_session && member.session == root.pid {
-            member.session = ELSEWHERE;
+            (member.session, member.group) = (CALLERS, CALLERS);
+            continue;
+        }
+        if joins_session && member.session == root.pid {
+            member.session = CALLERS;
+        }
+        if session == Some(member.session) {
+            member.session = CALLERS;
+            if group == Some(member.group) {
+                member.group = CALLERS;
+            }
         }
     }
-    skeleton::plan(&members).map_err(|reasons| {
-        let remedy =
-            "no kernel can make such a tree anew: resume it where this is not so, or without that process";
-        let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
-        Error::Refused(reasons.into_iter().map(refusal).collect())
-    })
+    Ok(members)
+}
+
+/// Gives every helper an id that nobody has, where all ids are known: the founder sees other ones than a helper has there.
+fn name_helpers(image: &Image, skeleton: &mut Skeleton) {
+    /// Of init.
+    const FIRST: u32 = 1;
+    let mut ids = ids_of(image, skeleton);
+    ids.extend(image.all::<Task>().flat_map(|task| [task.process_group, task.session]));
+    let mut free = (FIRST + 1..).filter(|id| !ids.contains(id));
+    for helper in
+        skeleton.processes.iter_mut().filter(|process| process.role == Role::Helper && process.pid == 0)
+    {
+        helper.pid = free.next().unwrap_or(0);
+    }
+}
+
+/// The group and the session that are not the image's own: their leaders lived, and were others, or are in another pid
+/// namespace (0). Only what the root came out of can be such, so there is one session, and mostly one group of it.
+fn outside(image: &Image) -> (Option<u32>, Option<u32>) {
+    let is_here = |pid: u32| image.all::<Task>().any(|task| task.pid == pid);
+    let elsewhere = |id: u32, has_leader: bool| id == 0 || has_leader && !is_here(id);
+    let mut tasks = image.all::<Task>();
+    let session =
+        tasks.find(|task| elsewhere(task.session, task.session_has_leader)).map(|task| task.session);
+    let mut in_it = image.all::<Task>().filter(|task| Some(task.session) == session);
+    let group = in_it.find(|task| elsewhere(task.process_group, task.group_has_leader));
+    (group.map(|task| task.process_group), session)
 }
 
 /// Every process and thread id of the image.
@@ -153,7 +210,7 @@ fn all_ids(image: &Image) -> BTreeSet<u32> {
 }
 
 /// Every id that must be free for it to be kept.
-fn ids_of(image: &Image, skeleton: &Skeleton) -> BTreeSet<u32> {
+pub fn ids_of(image: &Image, skeleton: &Skeleton) -> BTreeSet<u32> {
     let helpers = skeleton.processes.iter().map(|process| process.pid).filter(|pid| *pid != 0);
     all_ids(image).into_iter().chain(helpers).collect()
 }
@@ -191,22 +248,32 @@ fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> 
             pid: Pid::from_raw(task.pid.cast_signed()),
             tids: tids.collect(),
             syscall_at: syscall_address(memory(image, task)?, host)?,
-            stopped: root && options.stopped || task.state == RunState::Stopped,
-            stop_was_told: task.wait_status == 0,
+            stop: stop_of(image, task, root && options.stopped),
             parent: place_of.get(&task.parent).copied(),
             owns_memory: !skeleton.processes.get(*process).is_some_and(|process| process.shares_memory),
-            awaits_child_signal: awaits_child_signal(image, task.pid),
+            awaits_child_signal: awaits(image, task.pid, skeleton::SIGCHLD),
         });
     }
     Ok(wards)
 }
 
-/// Whether a SIGCHLD waited for a process when it was saved.
-fn awaits_child_signal(image: &Image, pid: u32) -> bool {
+/// How a task is stopped, if it is.
+fn stop_of(image: &Image, task: &Task, asked: bool) -> Stop {
+    let due = awaits(image, task.pid, libc::SIGSTOP.cast_unsigned());
+    match task.state {
+        RunState::Stopped => Stop::Stands { told: task.wait_status == 0, again: due },
+        _ if asked => Stop::Stands { told: true, again: false },
+        _ if due => Stop::Due,
+        _ => Stop::None,
+    }
+}
+
+/// Whether a signal waited for a process when it was saved.
+fn awaits(image: &Image, pid: u32, signal: u32) -> bool {
     use binfmt::note::signal::PendingSignals;
     let queues = image.about::<PendingSignals>(pid).filter(|queue| queue.tid == 0);
     let mut signals = queues.flat_map(|queue| &queue.signals);
-    signals.any(|info| info.signal == skeleton::SIGCHLD)
+    signals.any(|info| info.signal == signal)
 }
 
 /// Where a `syscall` instruction will stand in a task.

@@ -53,7 +53,9 @@ pub fn pending(
             let mut timers = image.about::<PosixTimer>(saved_pid);
             timers.any(|timer| id == Some(timer.id) && timer::fires_again(image, timer))
         };
-        for info in note.signals.iter().filter(|info| !of_timer(info)) {
+        // Nothing holds off a SIGSTOP: the midwife sends it when all stands.
+        let later = |info: &SignalInfo| info.signal == libc::SIGSTOP.cast_unsigned();
+        for info in note.signals.iter().filter(|info| !of_timer(info) && !later(info)) {
             let address = arena.put(&encode(info))?;
             let signal = u64::from(info.signal);
             let purpose = format!("signal {signal} that waits for");

@@ -7,7 +7,7 @@
 
 use super::cast::is_deadly;
 use super::table::{FOUNDER, Id, Table};
-use super::{Member, SIGCHLD};
+use super::{CALLERS, Member, SIGCHLD};
 use std::collections::BTreeMap;
 
 /// Who waits for a process in the end.
@@ -43,6 +43,7 @@ pub(super) struct Node {
     pub(super) signal: u32,
     pub(super) has_execed: bool,
     pub(super) zombie: bool,
+    pub(super) child_subreaper: bool,
     pub(super) memory: u32,
 }
 
@@ -114,6 +115,7 @@ impl Taker {
             signal: SIGCHLD,
             has_execed: false,
             zombie: false,
+            child_subreaper: false,
             memory: 0,
         };
         self.census.nodes.push(founder);
@@ -129,6 +131,7 @@ impl Taker {
                 signal: task.exit_signal,
                 has_execed: task.has_execed,
                 zombie: task.zombie,
+                child_subreaper: task.child_subreaper,
                 memory: task.memory,
             };
             let id = self.census.nodes.push(node);
@@ -198,10 +201,9 @@ impl Taker {
     }
 
     fn find_sessions(&mut self, tasks: &[Member]) {
-        let callers = tasks.first().map_or(0, |root| root.session);
         for (task, id) in tasks.iter().zip(self.task_ids()) {
             let session = match self.census.by_pid.get(&task.session).copied() {
-                None if task.session == callers => FOUNDER,
+                None if task.session == CALLERS => FOUNDER,
                 None if task.session == 0 => {
                     self.reasons.push(format!("process {} has no session", task.pid));
                     continue;
@@ -236,6 +238,7 @@ impl Taker {
             signal: 0,
             has_execed: false,
             zombie: false,
+            child_subreaper: false,
             memory: 0,
         };
         let id = self.census.nodes.push(node);
@@ -245,21 +248,23 @@ impl Taker {
     }
 
     fn find_groups(&mut self, tasks: &[Member]) {
-        let Some(root) = tasks.first() else { return };
-        let root_is_callers = self.task_ids().next().is_some_and(|id| {
-            self.census.nodes[id].session == FOUNDER && !self.census.by_pid.contains_key(&root.group)
-        });
         for (task, id) in tasks.iter().zip(self.task_ids()) {
             let session = self.census.nodes[id].session;
             if task.group == 0 {
                 self.reasons.push(format!("process {} has no group", task.pid));
             }
-            if root_is_callers && task.group == root.group && session == FOUNDER {
+            if task.group == CALLERS {
+                if session != FOUNDER {
+                    self.reasons.push(format!(
+                        "process {} is in the caller's group, but not in its session",
+                        task.pid
+                    ));
+                }
                 continue;
             }
             self.census.nodes[id].group = Group::Numbered(task.group);
             let first = *self.census.groups.entry(task.group).or_insert(session);
-            if first != session || (root_is_callers && task.group == root.group) {
+            if first != session {
                 self.reasons.push(format!("group {} lies in two sessions", task.group));
             }
             if let Some(leader) = self.census.by_pid.get(&task.group)

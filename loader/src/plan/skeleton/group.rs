@@ -9,7 +9,7 @@
 use super::Role;
 use super::cast::Cast;
 use super::census::{Census, Group};
-use super::table::{FOUNDER, Id, Table};
+use super::table::{Id, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a process does about groups.
@@ -88,7 +88,7 @@ impl Groups {
             moved: BTreeSet::new(),
         };
         let mut parties = groups.find_leaders(census, cast);
-        let births = groups.births(census, cast);
+        let births = groups.births(cast);
         for (id, player) in cast.players.iter() {
             let has_own = groups.conducts[id].leads;
             let Some(group) = player.group.filter(|_| player.role == Role::Task) else { continue };
@@ -138,7 +138,7 @@ impl Groups {
     }
 
     /// The groups in which all are born; decides who is made before its maker leads one.
-    fn births(&mut self, census: &Census, cast: &Cast) -> Table<Group> {
+    fn births(&mut self, cast: &Cast) -> Table<Group> {
         let mut births = cast.players.map(|_| Group::Callers);
         for maker in cast.makers_first() {
             let player = &cast.players[maker];
@@ -157,7 +157,6 @@ impl Groups {
                 }
             }
         }
-        debug_assert!(census.leads(FOUNDER));
         births
     }
 

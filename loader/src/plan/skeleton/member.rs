@@ -2,6 +2,9 @@
 
 use binfmt::note::task::{RunState, Task};
 
+/// The session or the group of the founder: no process has such an id (PID_MAX_LIMIT is 2^22).
+pub const CALLERS: u32 = u32::MAX;
+
 /// A task of the image, as far as its place in the tree goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Member {
@@ -9,9 +12,9 @@ pub struct Member {
     pub pid: u32,
     /// Process id of the parent; 0 if it is not in the image.
     pub parent: u32,
-    /// Process group id.
+    /// Process group id, or [`CALLERS`].
     pub group: u32,
-    /// Session id.
+    /// Session id, or [`CALLERS`].
     pub session: u32,
     /// The signal the parent gets when it ends.
     pub exit_signal: u32,

@@ -8,7 +8,7 @@ use super::SIGCHLD;
 use super::cast::Cast;
 use super::census::{Census, Parent};
 use super::lineage::Way;
-use super::table::{FOUNDER, Id};
+use super::table::Id;
 use std::collections::BTreeMap;
 
 /// Lets everybody be made into the memory that is shared, or says whose can't be.
@@ -94,6 +94,5 @@ fn share_with_siblings(census: &Census, cast: &mut Cast, family: &[Id]) -> Resul
         player.origin.way = Way::Sibling;
         player.shares_memory = true;
     }
-    debug_assert!(first != FOUNDER);
     Ok(())
 }

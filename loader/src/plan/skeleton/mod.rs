@@ -2,6 +2,11 @@
 //!
 //! A pure function from the tasks of an image to the ordered steps of every process that must be made. Between two
 //! barriers the processes go on independently: a skeleton is right only if it is right however they are interleaved.
+//!
+//! Every file decides one thing: `census` who is there and what contradicts itself, `lineage` who makes whom in which
+//! session, `cast` which helpers that takes, `memory` who is made into whose memory, `group` who comes into which group
+//! and when, `rise` in which order orphans come to their parents; `weave` writes all of it down as steps, and `text`
+//! reads them. The tests hold the plans against a model of the kernel's rules.
 
 mod cast;
 mod census;
@@ -14,7 +19,7 @@ mod table;
 mod text;
 mod weave;
 
-pub use member::Member;
+pub use member::{CALLERS, Member};
 
 use cast::Cast;
 use census::Census;

@@ -18,7 +18,7 @@ pub(super) struct Round {
     /// The tasks that come to their parents.
     pub(super) rising: BTreeSet<Id>,
     /// Who lies between a dying helper and the heir of its children.
-    between: BTreeSet<Id>,
+    pub(super) between: BTreeSet<Id>,
 }
 
 /// The rounds, and when each helper ends.

@@ -150,12 +150,18 @@ impl Weaver<'_> {
             let makers = round.dying.iter().map(|id| self.cast.players[*id].origin.maker);
             waiting.extend(makers.filter(|maker| !round.dying.contains(maker)));
             waiting.extend(self.rounds.rounds.get(place + 1).iter().flat_map(|next| &next.reapers));
+            // Who is a subreaper in the end must not be one too early.
+            waiting.extend(round.between.iter().filter(|id| self.is_subreaper(**id)));
             self.barrier(&waiting);
             for id in &round.reapers {
                 self.steps[*id].push(Step::EndSubreaper);
             }
             former = &round.reapers;
         }
+    }
+
+    fn is_subreaper(&self, id: Id) -> bool {
+        !self.cast.players[id].is_helper() && self.census.nodes[id].child_subreaper
     }
 
     fn finish(&mut self) {

@@ -1,6 +1,6 @@
 //! Trees that one meets, and what their plans read like.
 
-use super::super::{Member, SIGCHLD, plan};
+use super::super::{CALLERS, Member, SIGCHLD, plan};
 
 /// A living task that has exec'd.
 fn task(pid: u32, parent: u32, group: u32, session: u32) -> Member {
@@ -54,7 +54,7 @@ fn the_job_of_a_shell_whose_leader_is_a_zombie() {
 #[test]
 fn daemons_of_init_and_of_a_subreaper() {
     let tasks = [
-        task(10, 0, 10, 9),
+        task(10, 0, 10, CALLERS),
         task(30, 0, 29, 29),
         Member { has_execed: false, ..task(31, 30, 29, 29) },
         Member { has_execed: false, ..task(12, 10, 11, 11) },
@@ -87,11 +87,11 @@ fn daemons_of_init_and_of_a_subreaper() {
 #[test]
 fn children_of_an_earlier_session() {
     let tasks = [
-        task(10, 0, 10, 9),
+        task(10, 0, 10, CALLERS),
         Member { has_execed: false, ..task(11, 10, 11, 11) },
-        Member { has_execed: false, exit_signal: 10, ..task(12, 11, 12, 9) },
+        Member { has_execed: false, exit_signal: 10, ..task(12, 11, 12, CALLERS) },
         Member { has_execed: false, ..task(13, 11, 11, 11) },
-        task(14, 11, 14, 9),
+        task(14, 11, 14, CALLERS),
     ];
     let expected = [
         "ckpt: clone3(set_tid=10)  # exec'd",

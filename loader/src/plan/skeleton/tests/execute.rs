@@ -1,6 +1,6 @@
 //! Carries a skeleton out under the kernel's rules, in a random order, and looks at what comes of it.
 
-use super::super::{Member, Role, Skeleton, Step};
+use super::super::{CALLERS, Member, Role, Skeleton, Step};
 use super::kernel::{Errno, INIT, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -187,6 +187,7 @@ impl<'a> Stage<'a> {
                 if let Some(task) = task {
                     expect(!task.zombie, "it is no zombie")?;
                     self.is_in_place(task)?;
+                    self.kernel.set_subreaper(pid, task.child_subreaper);
                 }
             }
         }
@@ -263,35 +264,19 @@ impl<'a> Stage<'a> {
     fn is_in_place(&self, task: &Member) -> Result<(), String> {
         let process = self.kernel.get(task.pid).map_err(|_| "it is gone".to_owned())?;
         let founder = self.kernel.get(FOUNDER).expect("the founder stays");
-        let is_known = |pid: u32| self.members.contains_key(&pid);
         let parent = match task.parent {
             0 if task.pid == self.root.pid => FOUNDER,
             0 => INIT,
             parent => parent,
         };
-        let has_callers_session = |session| session == self.root.session && !is_known(session);
-        let session = if has_callers_session(task.session) { founder.session } else { task.session };
-        let has_callers_group = task.group == self.root.group
-            && !is_known(task.group)
-            && has_callers_session(self.root.session)
-            && has_callers_session(task.session);
-        let group = if has_callers_group { founder.group } else { task.group };
-        let expected = (parent, session, group, task.exit_signal, task.has_execed, false);
-        let found = (
-            process.parent,
-            process.session,
-            process.group,
-            process.signal,
-            process.has_execed,
-            process.is_subreaper,
-        );
+        let session = if task.session == CALLERS { founder.session } else { task.session };
+        let group = if task.group == CALLERS { founder.group } else { task.group };
+        let expected = (parent, session, group, task.exit_signal, task.has_execed);
+        let found = (process.parent, process.session, process.group, process.signal, process.has_execed);
         if expected == found {
             return Ok(());
         }
-        Err(format!(
-            "{}: (parent, session, group, signal, exec'd, subreaper) {expected:?}, but {found:?}",
-            task.pid
-        ))
+        Err(format!("{}: (parent, session, group, signal, exec'd) {expected:?}, but {found:?}", task.pid))
     }
 
     /// Everything is as wanted, and nobody else is there.
@@ -302,10 +287,12 @@ impl<'a> Stage<'a> {
             let process = self.kernel.get(task.pid).expect("it is in place");
             let who = self.actors.iter().position(|actor| actor.pid == task.pid).ok_or("it has no actor")?;
             let actor = &self.actors[who];
-            let expected = (task.zombie, usize::from(task.has_execed), usize::from(!task.zombie));
-            if (process.zombie, actor.execs, actor.memories) != expected {
+            let lives = usize::from(!task.zombie);
+            let expected =
+                (task.zombie, usize::from(task.has_execed), lives, lives == 1 && task.child_subreaper);
+            if (process.zombie, actor.execs, actor.memories, process.is_subreaper) != expected {
                 return Err(format!(
-                    "{}: (zombie, execs, memories) must be {expected:?}: {actor:?}",
+                    "{}: (zombie, execs, memories, subreaper) must be {expected:?}: {actor:?}",
                     task.pid
                 ));
             }
@@ -326,9 +313,12 @@ impl<'a> Stage<'a> {
             .collect();
         let finished = self.actors.iter().all(|actor| actor.done.is_some());
         let unused = self.barriers.iter().any(|(all, _)| *all == 0);
-        match (others.is_empty(), finished, unused) {
-            (true, true, false) => Ok(()),
-            _ => Err(format!("left: {others:?}; all were made: {finished}; a barrier of nobody: {unused}")),
+        let founder_reaps = self.kernel.get(FOUNDER).expect("the founder stays").is_subreaper;
+        match (others.is_empty(), finished, unused, founder_reaps) {
+            (true, true, false, false) => Ok(()),
+            all => Err(format!(
+                "left: {others:?}; nobody else, all made, a barrier of nobody, subreaper: {all:?}"
+            )),
         }
     }
 }

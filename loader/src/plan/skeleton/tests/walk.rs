@@ -1,6 +1,6 @@
 //! Trees that the kernel can produce: random walks of its calls from one process.
 
-use super::super::{Member, SIGCHLD};
+use super::super::{CALLERS, Member, SIGCHLD};
 use super::kernel::{INIT, Kernel};
 use std::collections::BTreeSet;
 
@@ -234,7 +234,24 @@ impl Walk {
             }
         }
         let image: BTreeSet<u32> = order.iter().copied().collect();
-        order.iter().map(|pid| self.member(*pid, root, &image)).collect()
+        let mut members: Vec<Member> = order.iter().map(|pid| self.member(*pid, root, &image)).collect();
+        // Leaders that live elsewhere; or, where one would rather not make them, that are not here.
+        let makes_dead = start.root_signal >= 64;
+        let is_elsewhere = |pid: &u32| {
+            !image.contains(pid) && (self.kernel.processes.contains_key(pid) || !makes_dead && *pid != 0)
+        };
+        let session = members.iter().map(|member| member.session).find(is_elsewhere);
+        let in_it = members.iter().filter(|member| Some(member.session) == session);
+        let group = in_it.map(|member| member.group).find(is_elsewhere);
+        for member in &mut members {
+            if Some(member.session) == session {
+                member.session = CALLERS;
+                if Some(member.group) == group {
+                    member.group = CALLERS;
+                }
+            }
+        }
+        members
     }
 
     fn member(&self, pid: u32, root: u32, image: &BTreeSet<u32>) -> Member {
