@@ -7,7 +7,8 @@
  * How a guest is told to go on. It asks for files by their path, once a millisecond. A path is all that this needs: no
  * descriptor, no mapping, no signal and no lock that would itself have to survive, and nothing of it shows in /proc
  * between two looks. The files bear the pid, because that is what tells apart those that run at the same time: the
- * original and its copies share everything else.
+ * original and its copies share everything else. Copies that have the same one in pid namespaces of their own add the number
+ * of that namespace: PID.NUMBER.
  *
  *     ready       written by the guest: its pid. Its state stands, the runner may look and make the checkpoint.
  *     probe.PID   renamed to alive.PID by the guest: it runs, and waits. (The runner then compares /proc.)
@@ -48,6 +49,7 @@
 #define GUEST_PATIENCE_MS 180000
 
 static char guest_home[PATH_MAX]; /* the directory of this run, as an absolute path */
+static char guest_namespace[64]; /* the pid namespace in which it was started */
 static char guest_who[32] = "setup";
 static char guest_member[32]; /* its name, if it is not the process that the runner knows (tree.h) */
 static atomic_int guest_checks;
@@ -58,6 +60,23 @@ __attribute__((constructor)) static void guest_start(void)
 {
     if (!getcwd(guest_home, sizeof guest_home - 64))
         abort();
+    if (readlink("/proc/self/ns/pid", guest_namespace, sizeof guest_namespace - 1) < 0)
+        guest_namespace[0] = 0;
+}
+
+/* The path of the file `what` that bears the process id of this guest, or of the root of its tree. */
+static void guest_own_path(char *path, size_t size, const char *what, int pid)
+{
+    char namespace[64] = {0};
+    unsigned long number = 0;
+    /* Where there is no /proc it is in no other one. */
+    if (guest_namespace[0] && readlink("/proc/self/ns/pid", namespace, sizeof namespace - 1) > 0 &&
+        strcmp(namespace, guest_namespace))
+        sscanf(namespace, "pid:[%lu]", &number);
+    if (number)
+        snprintf(path, size, "%s/%s.%d.%lu", guest_home, what, pid, number);
+    else
+        snprintf(path, size, "%s/%s.%d", guest_home, what, pid);
 }
 
 /* Writes `text` to the file `name` of this run's directory, all at once. */
@@ -131,9 +150,9 @@ __attribute__((unused)) static bool guest_told(void)
 {
     char probe[PATH_MAX + 64], alive[PATH_MAX + 64], go[PATH_MAX + 64];
     int pid = (int)syscall(SYS_getpid); /* asked anew: a copy may have another one */
-    snprintf(probe, sizeof probe, "%s/probe.%d", guest_home, pid);
-    snprintf(alive, sizeof alive, "%s/alive.%d", guest_home, pid);
-    snprintf(go, sizeof go, "%s/go.%d", guest_home, pid);
+    guest_own_path(probe, sizeof probe, "probe", pid);
+    guest_own_path(alive, sizeof alive, "alive", pid);
+    guest_own_path(go, sizeof go, "go", pid);
     rename(probe, alive);
     int fd = open(go, O_RDONLY | O_CLOEXEC);
     if (fd < 0)

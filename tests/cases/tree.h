@@ -109,8 +109,8 @@ __attribute__((unused)) static void tree_wait(void)
 {
     char path[PATH_MAX + 64];
     long start = guest_now_ms();
-    snprintf(path, sizeof path, "%s/go.%d", guest_home, (int)tree_root);
     for (;;) {
+        guest_own_path(path, sizeof path, "go", (int)tree_root);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd >= 0) {
             ssize_t length = read(fd, guest_who, sizeof guest_who - 1);

@@ -13,10 +13,27 @@ pub enum Between {
     Dump,
     /// It was killed, and resumed with its old pid.
     Resume,
+    /// It was resumed with its old pid in namespaces of its own.
+    Namespace,
+    /// The same by somebody without privileges, in a user namespace too.
+    UserNamespace,
     /// It was resumed with a new pid.
     Fresh,
     /// It was resumed with a new pid by somebody without privileges.
     Unprivileged,
+}
+
+impl Between {
+    /// Whether what is explained by `other` is explained by this too.
+    fn implies(self, other: Between) -> bool {
+        match other {
+            Between::Dump => true,
+            Between::Resume => self != Between::Dump,
+            Between::Namespace => matches!(self, Between::Namespace | Between::UserNamespace),
+            Between::Fresh => matches!(self, Between::Fresh | Between::Unprivileged),
+            Between::UserNamespace | Between::Unprivileged => self == other,
+        }
+    }
 }
 
 /// How much a value may change.
@@ -42,13 +59,14 @@ const fn known(key: &'static str, since: Between, change: Change, reason: &'stat
     Known { key, since, change, reason }
 }
 
-use Between::{Dump, Fresh, Resume, Unprivileged};
+use Between::{Dump, Fresh, Namespace, Resume, Unprivileged, UserNamespace};
 use Change::{Any, Bits, GrowsByAtMost};
 
 const COUNTER: &str = "a counter of what the task has done so far";
 const PRESENT: &str = "clean pages come when they are touched, and go as the kernel likes";
 const ANOTHER_LIFE: &str = "counts from the start of this process";
 const OBJECT: &str = "pages of a shared object are mapped when they are touched";
+const OWN: &str = "namespaces of its own, as was asked";
 const NEW_PID: &str = "it has a new pid, as was asked";
 
 /// Every difference that is no defect.
@@ -112,6 +130,16 @@ const TABLE: &[Known] = &[
         Any,
         "PR_SET_MM_EXE_FILE needs CAP_CHECKPOINT_RESTORE; the message of the loader says so",
     ),
+    known("ns/pid", Namespace, Any, OWN),
+    known("ns/pid_for_children", Namespace, Any, OWN),
+    known("ns/mnt", Namespace, Any, OWN),
+    known("ns/ipc", Namespace, Any, OWN),
+    known("fd/*/mnt_id", Namespace, Any, OWN),
+    known("ns/user", UserNamespace, Any, OWN),
+    known("uid_map", UserNamespace, Any, OWN),
+    known("gid_map", UserNamespace, Any, OWN),
+    known("projid_map", UserNamespace, Any, OWN),
+    known("setgroups", UserNamespace, Any, OWN),
     known("pid", Fresh, Any, NEW_PID),
     known("task/*/tid", Fresh, Any, NEW_PID),
 ];
@@ -133,7 +161,7 @@ pub fn unexplained(
             }
             let same = was == is;
             let explained = || {
-                let rows = TABLE.iter().filter(|row| row.since <= between && matches(row.key, key));
+                let rows = TABLE.iter().filter(|row| between.implies(row.since) && matches(row.key, key));
                 explains(rows, was.map(String::as_str), is.map(String::as_str))
             };
             if same || explained() { None } else { Some(line(key, was, is)) }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The name of the image in the folder of a test.
 const IMAGE: &str = "guest.ckpt";
+/// How long process ids may be taken by somebody else.
+const IDS_COME_FREE: Duration = Duration::from_secs(20);
 /// How long what the loader does after the first instruction of the guest may take (its last pages, its pager).
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -32,27 +34,26 @@ pub enum Flavour {
     Again,
     /// The same as `Killed`, and the image is executed.
     Exec,
-    /// The original and two copies with new pids go on at the same time.
+    /// The same as `Killed`, and the copy has its pid in namespaces of its own.
+    Namespace,
+    /// The original and two copies go on at the same time, with new pids or in namespaces.
     Twice,
-    /// Nobody in particular makes the checkpoint and resumes it, with a new pid.
+    /// Nobody in particular makes the checkpoint and resumes it, with a new pid or in namespaces.
     User,
 }
 
 impl Flavour {
     /// All of them.
-    pub const ALL: [Flavour; 7] = [
+    pub const ALL: [Flavour; 8] = [
         Flavour::Alone,
         Flavour::Running,
         Flavour::Killed,
         Flavour::Again,
         Flavour::Exec,
+        Flavour::Namespace,
         Flavour::Twice,
         Flavour::User,
     ];
-
-    /// Those in which no process gets another process id.
-    pub const KEEPING_IDS: [Flavour; 5] =
-        [Flavour::Alone, Flavour::Running, Flavour::Killed, Flavour::Again, Flavour::Exec];
 
     /// Its name in specs and in the names of tests.
     pub fn name(self) -> &'static str {
@@ -62,6 +63,7 @@ impl Flavour {
             Flavour::Killed => "killed",
             Flavour::Again => "again",
             Flavour::Exec => "exec",
+            Flavour::Namespace => "namespace",
             Flavour::Twice => "twice",
             Flavour::User => "user",
         }
@@ -80,6 +82,37 @@ impl Flavour {
     /// Whether a copy gets the pid of the original.
     fn keeps_pid(self) -> bool {
         matches!(self, Flavour::Killed | Flavour::Again | Flavour::Exec)
+    }
+}
+
+/// Which process ids a copy gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    /// Those of the original, of which this is the first.
+    Keep(u32),
+    /// A new one.
+    Fresh,
+    /// Those of the original in a namespace; this is the first.
+    Namespace(u32),
+}
+
+impl Ids {
+    fn option(self) -> &'static str {
+        match self {
+            Ids::Keep(_) => "keep",
+            Ids::Fresh => "fresh",
+            Ids::Namespace(_) => "namespace",
+        }
+    }
+
+    fn between(self, user: User) -> Between {
+        match (self, user) {
+            (Ids::Keep(_), _) => Between::Resume,
+            (Ids::Fresh, User::Own) => Between::Fresh,
+            (Ids::Fresh, User::Nobody) => Between::Unprivileged,
+            (Ids::Namespace(_), User::Own) => Between::Namespace,
+            (Ids::Namespace(_), User::Nobody) => Between::UserNamespace,
+        }
     }
 }
 
@@ -108,7 +141,7 @@ impl Trial<'_> {
             guest.stop()?;
         }
         let before = tree::take(guest.pid)?;
-        guest.has_members(before.members.keys());
+        guest.has_members(before.members.keys().copied());
         if before.members.len() != self.spec.tasks {
             let ids: Vec<_> = before.members.keys().collect();
             let text = format!("it has {} processes, not {}: {ids:?}", ids.len(), self.spec.tasks);
@@ -116,7 +149,7 @@ impl Trial<'_> {
         }
         match self.flavour {
             Flavour::Alone => {
-                self.compare(&before, guest.pid, Between::Dump)?;
+                self.compare(&before, &guest, Between::Dump)?;
                 self.go(guest, "original")
             }
             _ if let Expect::Refused(text) = &self.spec.expect => self.refused(guest, &before, text),
@@ -131,10 +164,11 @@ impl Trial<'_> {
                 self.go(copy, "resumed")
             }
             Flavour::Twice => self.resumed_beside_the_original(guest, &before),
-            Flavour::User => {
+            Flavour::Namespace | Flavour::User => {
+                let ids = self.other_ids(guest.pid);
                 self.dump(&guest, &["--kill"])?;
                 guest.was_killed()?;
-                self.go(self.resume(None, &before)?, "resumed")
+                self.go(self.resume(ids, &before)?, "resumed")
             }
         }
     }
@@ -158,7 +192,7 @@ impl Trial<'_> {
             return Err(Stopped::Failed("--check wrote an image".to_owned()));
         }
         self.dump(&guest, &[])?;
-        self.compare(before, guest.pid, Between::Dump)?;
+        self.compare(before, &guest, Between::Dump)?;
         self.check_image()?;
         self.go(guest, "original")
     }
@@ -178,16 +212,25 @@ impl Trial<'_> {
         // A resumed guest is dumped over the image that it came from.
         self.dump(&guest, &["--kill"])?;
         guest.was_killed()?;
-        self.resume(Some(pid), before)
+        self.resume(Ids::Keep(pid), before)
     }
 
     fn resumed_beside_the_original(&self, guest: Guest, before: &Tree) -> Outcome<()> {
         self.dump(&guest, &[])?;
-        let first = self.resume(None, before)?;
-        let second = self.resume(None, before)?;
+        let ids = self.other_ids(guest.pid);
+        let first = self.resume(ids, before)?;
+        let second = self.resume(ids, before)?;
         self.go(second, "second")?;
         self.go(guest, "original")?;
         self.go(first, "first")
+    }
+
+    /// Which ids copies get that run beside others, or have no right to the original ones.
+    fn other_ids(&self, pid: u32) -> Ids {
+        match self.spec.tasks > 1 || self.flavour == Flavour::Namespace {
+            true => Ids::Namespace(pid),
+            false => Ids::Fresh,
+        }
     }
 
     fn refused(&self, guest: Guest, before: &Tree, text: &str) -> Outcome<()> {
@@ -209,7 +252,7 @@ impl Trial<'_> {
         if let Some(name) = left.iter().find(|name| name.to_string_lossy().contains(".ckpt")) {
             return Err(Stopped::Failed(format!("{} was left behind", name.display())));
         }
-        self.compare(before, guest.pid, Between::Dump)?;
+        self.compare(before, &guest, Between::Dump)?;
         self.go(guest, "original")
     }
 
@@ -231,28 +274,46 @@ impl Trial<'_> {
         Err(Stopped::Failed(format!("ckpt-dump {}: {}", finished.status, finished.error.trim())))
     }
 
-    /// A copy that goes on as far as to where it waits, compared with the original; with process id `pid` or a new one.
-    fn resume(&self, pid: Option<u32>, before: &Tree) -> Outcome<Guest> {
+    /// A copy that goes on as far as to where it waits, compared with the original.
+    fn resume(&self, ids: Ids, before: &Tree) -> Outcome<Guest> {
+        let start = Instant::now();
+        loop {
+            match self.try_resume(ids, before) {
+                // Nobody else should have taken one of its ids, but everybody may.
+                Err(Stopped::Failed(text)) if is_taken(&text) && start.elapsed() < IDS_COME_FREE => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_resume(&self, ids: Ids, before: &Tree) -> Outcome<Guest> {
         // What an earlier copy made the loader say.
         let _ = fs::remove_file(self.stage.folder.join("restore"));
-        let (child, _handler) = self.loader(pid.is_some())?;
-        let exec_d = child.id();
-        let mut guest = Guest::adopt(child, pid.unwrap_or(exec_d), &self.stage.folder, self.spec.state)?;
-        guest.has_members(before.members.keys().filter(|_| before.members.len() > 1));
-        let between = match (pid, self.flavour) {
-            (Some(_), _) => Between::Resume,
-            (None, Flavour::User) => Between::Unprivileged,
-            (None, _) => Between::Fresh,
+        let (child, _handler) = self.loader(ids)?;
+        let (folder, state) = (&self.stage.folder, self.spec.state);
+        let guest = match ids {
+            Ids::Keep(pid) => {
+                let mut guest = Guest::adopt(child, pid, folder, state)?;
+                guest.has_members(before.members.keys().copied());
+                guest
+            }
+            Ids::Fresh => {
+                let pid = child.id();
+                Guest::adopt(child, pid, folder, state)?
+            }
+            Ids::Namespace(pid) => Guest::adopt_inside(child, pid, folder, state)?,
         };
-        self.compare(before, guest.pid, between)?;
-        if pid.is_some() {
-            supervises_nothing_else(guest.pid)?;
+        self.compare(before, &guest, ids.between(self.stage.user))?;
+        if let Ids::Keep(pid) = ids {
+            supervises_nothing_else(pid)?;
         }
         Ok(guest)
     }
 
-    fn loader(&self, keep: bool) -> Outcome<(Child, Option<Handler>)> {
-        let mut args = vec!["--pid".to_owned(), if keep { "keep" } else { "fresh" }.to_owned()];
+    fn loader(&self, ids: Ids) -> Outcome<(Child, Option<Handler>)> {
+        let mut args = vec!["--pid".to_owned(), ids.option().to_owned()];
         args.extend(self.spec.resume.iter().cloned());
         let (program, handler) = if self.flavour == Flavour::Exec {
             (self.image(), Some(Handler::register(&self.tools.program("ckpt-loader"))?))
@@ -264,14 +325,14 @@ impl Trial<'_> {
         Ok((child, handler))
     }
 
-    /// Fails if `/proc` says something else of `pid` and its descendants than before that nothing explains.
-    fn compare(&self, before: &Tree, pid: u32, between: Between) -> Outcome<()> {
+    /// Fails if `/proc` says something else of a guest and its descendants than before that nothing explains.
+    fn compare(&self, before: &Tree, guest: &Guest, between: Between) -> Outcome<()> {
         let start = Instant::now();
         loop {
-            let lines = match tree::take(pid) {
+            let lines = match tree::take_all(&guest.view()?, &[guest.own_id]) {
                 Ok(after) => after.unexplained(before, between, &self.spec.may_differ),
                 // A thread or a descriptor that went while we looked.
-                Err(error) => vec![format!("/proc/{pid}: {error}")],
+                Err(error) => vec![format!("{}: {error}", guest.pid)],
             };
             if lines.is_empty() {
                 return Ok(());
@@ -287,6 +348,11 @@ impl Trial<'_> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Whether a resume says that one of the ids is somebody else's.
+pub fn is_taken(text: &str) -> bool {
+    text.contains("cannot keep its process id") || text.contains("EEXIST")
 }
 
 /// Fails if the parent of `pid` has other children.

@@ -1,9 +1,11 @@
 //! A guest that runs: the other side of `cases/guest.h`.
 
 use crate::aftermath;
+use crate::namespace::View;
 use crate::spec::State;
 use crate::stage::Stage;
 use crate::tools::{self, Tools};
+use crate::tree;
 use crate::{Outcome, Stopped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,8 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running guest, or the supervisor of one. Dropping it ends both.
 #[derive(Debug)]
 pub struct Guest {
-    /// The process to look at.
+    /// The process to look at, by our id of it.
     pub pid: u32,
+    /// Its own id, which is another one in a pid namespace of its own.
+    pub own_id: u32,
+    /// Its name in the names of files.
+    name: String,
     /// All processes of its tree.
     members: Vec<u32>,
     /// The process that ends as it does: itself, its parent, or its supervisor.
@@ -33,16 +39,33 @@ impl Guest {
     pub fn start(program: &Path, args: &[String], stage: &Stage) -> Outcome<Guest> {
         let mut command = stage.command(program, args, "output")?;
         let child = command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C").spawn()?;
-        let (pid, folder) = (child.id(), stage.folder.clone());
-        let mut guest = Guest { pid, members: Vec::new(), child, folder, ended: false };
+        let mut guest = Guest::new(child, &stage.folder);
         let ready = guest.wait_for_file("ready")?;
-        guest.pid = ready.parse()?;
+        guest.is_process(ready.parse()?);
         Ok(guest)
     }
 
+    fn new(child: Child, folder: &Path) -> Guest {
+        let pid = child.id();
+        let (name, folder) = (pid.to_string(), folder.to_owned());
+        Guest { pid, own_id: pid, name, members: Vec::new(), child, folder, ended: false }
+    }
+
+    fn is_process(&mut self, pid: u32) {
+        (self.pid, self.own_id, self.name) = (pid, pid, pid.to_string());
+    }
+
     /// Says which processes are its tree.
-    pub fn has_members<'a>(&mut self, members: impl Iterator<Item = &'a u32>) {
-        self.members = members.copied().collect();
+    pub fn has_members(&mut self, members: impl Iterator<Item = u32>) {
+        self.members = members.collect();
+    }
+
+    /// From where it sees itself.
+    pub fn view(&self) -> Outcome<View> {
+        if self.own_id == self.pid {
+            return Ok(View::own());
+        }
+        Ok(View::inside(self.child.id(), self.own_id).ok_or("its namespace is gone")?)
     }
 
     /// Stops it as a person would, and waits until it stands still.
@@ -74,26 +97,50 @@ impl Guest {
 
     /// Takes `child` for a guest that is, or becomes, process `pid`, and waits until it answers, or stands still.
     pub fn adopt(child: Child, pid: u32, folder: &Path, state: State) -> Outcome<Guest> {
-        let mut guest = Guest { pid, members: Vec::new(), child, folder: folder.to_owned(), ended: false };
-        if state == State::Stopped {
-            guest.wait_until_stopped()?;
-            return Ok(guest);
-        }
-        let answer = format!("alive.{pid}");
-        // The one before may have had the same pid.
-        let _ = fs::remove_file(folder.join(&answer));
-        guest.put(&format!("probe.{pid}"), "")?;
-        guest.wait_for_file(&answer)?;
+        let mut guest = Guest::new(child, folder);
+        guest.is_process(pid);
+        guest.answers(state)?;
         Ok(guest)
+    }
+
+    /// The same for one that has the id `own_id` in a pid namespace below `supervisor`.
+    pub fn adopt_inside(supervisor: Child, own_id: u32, folder: &Path, state: State) -> Outcome<Guest> {
+        let mut guest = Guest::new(supervisor, folder);
+        let start = Instant::now();
+        loop {
+            if let Some(view) = View::inside(guest.child.id(), own_id) {
+                (guest.pid, guest.own_id) = (view.ours(own_id), own_id);
+                guest.name = format!("{own_id}{}", view.suffix(own_id)?);
+                break;
+            }
+            guest.must_live(start, "no namespace")?;
+        }
+        guest.answers(state)?;
+        // By now all processes of the tree are there.
+        let found = tree::ids(Path::new("/proc"), &[guest.pid])?;
+        guest.has_members(found.into_iter());
+        Ok(guest)
+    }
+
+    fn answers(&mut self, state: State) -> Outcome<()> {
+        if state == State::Stopped {
+            return self.wait_until_stopped();
+        }
+        let answer = format!("alive.{}", self.name);
+        // The one before may have had the same pid.
+        let _ = fs::remove_file(self.folder.join(&answer));
+        self.put(&format!("probe.{}", self.name), "")?;
+        self.wait_for_file(&answer)?;
+        Ok(())
     }
 
     /// Tells the guest to go on, and who it is; then it must check itself and end well.
     pub fn go(mut self, who: &str) -> Outcome<()> {
-        self.put(&format!("go.{}", self.pid), who)?;
+        self.put(&format!("go.{}", self.name), who)?;
         let status = tools::wait(&mut self.child, PATIENCE)?
             .ok_or_else(|| format!("{who} did not end within {} s", PATIENCE.as_secs()))?;
         self.ended = true;
-        fs::remove_file(self.folder.join(format!("go.{}", self.pid)))?;
+        fs::remove_file(self.folder.join(format!("go.{}", self.name)))?;
         let result = fs::read_to_string(self.folder.join(format!("result.{who}")));
         let result = result.unwrap_or_else(|_| "no result".to_owned());
         let checks = result.strip_prefix("ok ").and_then(|number| number.parse::<u32>().ok());
@@ -145,21 +192,23 @@ impl Guest {
             if let Ok(text) = fs::read_to_string(self.folder.join(name)) {
                 return Ok(text);
             }
-            if let Some(status) = self.child.try_wait()? {
-                self.ended = true;
-                return Err(self.ended_early(&status.to_string()));
-            }
-            if start.elapsed() > PATIENCE {
-                let state = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-                let state: Vec<&str> = state.lines().filter(|line| line.starts_with("State")).collect();
-                return Err(Stopped::Failed(format!(
-                    "no file `{name}` after {} s; {state:?}{}",
-                    PATIENCE.as_secs(),
-                    self.said()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(1));
+            self.must_live(start, &format!("no file `{name}`"))?;
         }
+    }
+
+    fn must_live(&mut self, start: Instant, what: &str) -> Outcome<()> {
+        if let Some(status) = self.child.try_wait()? {
+            self.ended = true;
+            return Err(self.ended_early(&status.to_string()));
+        }
+        if start.elapsed() > PATIENCE {
+            let state = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+            let state: Vec<&str> = state.lines().filter(|line| line.starts_with("State")).collect();
+            let said = self.said();
+            return Err(Stopped::Failed(format!("{what} after {} s; {state:?}{said}", PATIENCE.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
     }
 
     fn ended_early(&self, status: &str) -> Stopped {

@@ -115,9 +115,9 @@ const SMAPS: [&str; 8] = [
     "Shared_Hugetlb",
 ];
 
-/// Takes a snapshot of process `pid`.
-pub fn take(pid: u32, letters: &mut Letters) -> io::Result<Snapshot> {
-    let root = PathBuf::from(format!("/proc/{pid}"));
+/// Takes a snapshot of process `pid` of this `/proc`.
+pub fn take(proc: &Path, pid: u32, letters: &mut Letters) -> io::Result<Snapshot> {
+    let root = proc.join(pid.to_string());
     let mut reader = Taker { root, found: Snapshot::new(), roles: BTreeMap::new(), letters };
     reader.put("pid", pid.to_string());
     reader.threads(pid)?;
@@ -350,7 +350,7 @@ mod tests {
     use super::*;
 
     fn take(pid: u32) -> io::Result<Snapshot> {
-        super::take(pid, &mut Letters::default())
+        super::take(Path::new("/proc"), pid, &mut Letters::default())
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! //# expect: resumes                    or: refused "text that stands in the message"
 //! //# show: mapping shared=true          a note of this word that has all these fields, with these values
 //! //# needs: root                        or: kernel 6.13, huge-pages 2, capability sys_resource, config ANON_VMA_NAME
-//! //# flavours: running killed           default: all, or all that keep process ids where there are several
+//! //# flavours: running killed           default: all
 //! //# tasks: 4                           it has so many processes, those that have ended too; default: 1
 //! //# image-below: 70 MiB                the image takes no more
 //! //# state: stopped                     SIGSTOP before the checkpoint, SIGCONT before it goes on

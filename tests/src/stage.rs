@@ -3,13 +3,16 @@
 use crate::Outcome;
 use crate::tools::{self, User};
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Where a guest runs.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Terminal {
     }
 
     /// The other end, for a program.
-    fn open(&self) -> Outcome<File> {
+    pub fn open(&self) -> Outcome<File> {
         Ok(File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&self.path)?)
     }
 
@@ -48,6 +51,36 @@ impl Terminal {
     pub fn type_in(&self, text: &str) -> Outcome<()> {
         (&self.master).write_all(text.as_bytes())?;
         Ok(())
+    }
+
+    /// Appends to `heard` what is printed until `text` is in it from `from` on; says where that ends, if it comes in time.
+    pub fn read_until(
+        &self,
+        heard: &mut String,
+        from: usize,
+        text: &str,
+        patience: Duration,
+    ) -> Outcome<Option<usize>> {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = heard.get(from..).and_then(|rest| rest.find(text)) {
+                return Ok(Some(from + at + text.len()));
+            }
+            let Some(left) = patience.checked_sub(start.elapsed()) else { return Ok(None) };
+            let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, PollTimeout::try_from(left)?)? == 0 {
+                return Ok(None);
+            }
+            let mut buffer = [0; 4096];
+            match (&self.master).read(&mut buffer) {
+                Ok(count) => {
+                    heard.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()))
+                }
+                // Nobody has it open any more.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -51,7 +51,12 @@ impl Target {
 
     /// The compiled target.
     pub fn program(tools: &Tools) -> Outcome<PathBuf> {
-        compiled(&Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/target.c"), tools)
+        Target::compiled(tools, "target.c")
+    }
+
+    /// Another program of `targets/`, compiled.
+    pub fn compiled(tools: &Tools, name: &str) -> Outcome<PathBuf> {
+        compiled(&Path::new(env!("CARGO_MANIFEST_DIR")).join("targets").join(name), tools)
     }
 
     /// The same with a program that is a copy of the compiled target.
@@ -202,13 +207,13 @@ impl Beats {
 
 fn compiled(source: &Path, tools: &Tools) -> Outcome<PathBuf> {
     use std::sync::Mutex;
-    static ONCE: Mutex<Option<PathBuf>> = Mutex::new(None);
-    let mut once = ONCE.lock().map_err(|_| "the target did not compile")?;
-    if let Some(program) = &*once {
+    static ONCE: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut once = ONCE.lock().map_err(|_| "a target did not compile")?;
+    if let Some(program) = once.get(source) {
         return Ok(program.clone());
     }
     let program = guest::compile(source, tools)?;
-    *once = Some(program.clone());
+    once.insert(source.to_owned(), program.clone());
     Ok(program)
 }
 

@@ -12,11 +12,13 @@
 mod joined;
 
 use crate::difference::{Between, unexplained};
+use crate::namespace::View;
 use crate::snapshot::{self, Letters, Snapshot};
-use crate::sys::{Common, have_in_common};
+use crate::sys::Common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// A tree at one moment.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +42,15 @@ const COMMON: [(&str, Common); 4] = [
     ("handlers", Common::Handlers),
 ];
 
-/// Ids of `root` and of all its descendants, those that have ended too.
-pub fn ids(root: u32) -> io::Result<Vec<u32>> {
-    let mut found = vec![root];
+/// Ids of these roots and of all their descendants, those that have ended too.
+pub fn ids(proc: &Path, roots: &[u32]) -> io::Result<Vec<u32>> {
+    let mut found = roots.to_vec();
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        let tasks = match fs::read_dir(format!("/proc/{pid}/task")) {
+        let tasks = match fs::read_dir(proc.join(format!("{pid}/task"))) {
             // A descendant that was taken meanwhile.
-            Err(error) if pid != root && error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if !roots.contains(&pid) && error.kind() == io::ErrorKind::NotFound => continue,
             tasks => tasks?,
         };
         for task in tasks {
@@ -63,18 +65,24 @@ pub fn ids(root: u32) -> io::Result<Vec<u32>> {
 
 /// Takes a snapshot of every process of the tree under `root`.
 pub fn take(root: u32) -> io::Result<Tree> {
-    let ids = ids(root)?;
+    take_all(&View::own(), &[root])
+}
+
+/// The same from another point of view, and for a tree with several roots, the first of which is the one that is in the
+/// caller's group and session.
+pub fn take_all(view: &View, roots: &[u32]) -> io::Result<Tree> {
+    let ids = ids(&view.proc, roots)?;
     let mut letters = Letters::default();
     let mut tree = Tree::default();
     for pid in &ids {
-        tree.members.insert(*pid, snapshot::take(*pid, &mut letters)?);
-        tree.anonymous_kb += anonymous_kb(*pid);
+        tree.members.insert(*pid, snapshot::take(&view.proc, *pid, &mut letters)?);
+        tree.anonymous_kb += anonymous_kb(view.ours(*pid));
     }
-    tree.place(root);
+    tree.place(roots.first().copied().unwrap_or_default());
     for member in tree.members.values_mut().filter(|member| is_forked(member)) {
         joined::join(member);
     }
-    tree.share(&ids)?;
+    tree.share(view, &ids)?;
     Ok(tree)
 }
 
@@ -104,20 +112,20 @@ impl Tree {
     }
 
     /// Says who has what in common with whom.
-    fn share(&mut self, ids: &[u32]) -> io::Result<()> {
+    fn share(&mut self, view: &View, ids: &[u32]) -> io::Result<()> {
         let living: Vec<u32> = ids.iter().copied().filter(|pid| self.is_alive(*pid)).collect();
         // The first holders of descriptions, by what their descriptors are links to.
         let mut held: BTreeMap<String, Vec<(u32, u32)>> = BTreeMap::new();
         for pid in &living {
             let Some(member) = self.members.get_mut(pid) else { continue };
             for (name, what) in COMMON {
-                let first = first_with(&living, |other| have_in_common(*other, *pid, what))?;
+                let first = first_with(&living, |other| view.have_in_common(*other, *pid, what))?;
                 member.insert(format!("shared/{name}"), named(*first.unwrap_or(pid), *pid));
             }
             for (number, link) in descriptors(member) {
                 let holders = held.entry(link).or_default();
                 let same = |(other, theirs): &(u32, u32)| {
-                    have_in_common(*other, *pid, Common::Description(*theirs, number))
+                    view.have_in_common(*other, *pid, Common::Description(*theirs, number))
                 };
                 let first = first_with(holders, same)?.copied();
                 if first.is_none() {

@@ -69,7 +69,6 @@ fn trials(case: &Arc<Case>, tools: Option<&Arc<Tools>>) -> Vec<libtest_mimic::Tr
     let flavours = match (&case.spec.expect, case.spec.flavours.as_slice()) {
         // Nothing becomes of it but the original.
         (Expect::Refused(_), []) => &[Flavour::Alone, Flavour::Running],
-        (_, []) if case.spec.tasks > 1 => Flavour::KEEPING_IDS.as_slice(),
         (_, []) => Flavour::ALL.as_slice(),
         (_, chosen) => chosen,
     };

@@ -40,8 +40,16 @@ struct Program {
 /// One thread: it needs no process id of its own.
 const SINGLE: &[Way] = &[Way::Running, Way::Killed, Way::User];
 const THREADS: &[Way] = &[Way::Running, Way::Killed];
+/// Many processes: they need their process ids, too.
+const TREE: &[Way] = THREADS;
 
 const PROGRAMS: &[Program] = &[
+    program("tree_daemons", &["/usr/bin/python3", "{source}/daemons.py"], TREE),
+    program("tree_make", &["/usr/bin/make", "-s", "-j4", "-f", "{source}/project.mk"], TREE),
+    program("tree_pipeline", &["/bin/bash", "{source}/pipeline.bash"], TREE),
+    program("tree_pool", &["/usr/bin/python3", "{source}/pool.py"], TREE),
+    program("tree_prefork", &["/usr/bin/python3", "{source}/prefork.py"], TREE),
+    program("tree_xargs", &["/bin/sh", "{source}/parallel.sh"], TREE),
     program("bash", &["/bin/bash", "{source}/traps.bash"], SINGLE),
     Program {
         before: Before::Build(&["/usr/bin/go", "build", "-o", "{bin}/goroutines", "goroutines.go"]),

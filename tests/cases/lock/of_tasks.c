@@ -1,4 +1,5 @@
 //# expect: resumes
+//# flavours: alone running killed again exec namespace user
 //# tasks: 4
 /* Locks of several tasks on one file: POSIX locks, which belong to a process, side by side and in common; a lock of flock()
  * that a fork has in common with its parent, and one that holds off another task. */

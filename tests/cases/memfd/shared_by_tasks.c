@@ -1,4 +1,5 @@
 //# expect: resumes
+//# flavours: alone running killed again exec namespace twice
 //# tasks: 4
 /* Memory files that tasks have in common: through one description, mapped by one and read by the other, passed on over
  * execve, and mapped where its maker has no descriptor of it any longer. */

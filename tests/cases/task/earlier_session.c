@@ -1,4 +1,5 @@
 //# expect: resumes
+//# flavours: alone running killed again exec
 //# tasks: 7
 /* Children that were forked before their parent made a session of its own, and others after that, in two generations:
  * the grandchild is in the session that its grandfather left. */
