@@ -1,6 +1,7 @@
 //! Whether a process is the loader: as a supervisor, or in the middle of a resume.
 
 use crate::procdir::ProcDir;
+use binfmt::address::Tid;
 use binfmt::underway::{CONTROL_PAGE, LOADER, STAGE_MARK};
 
 /// What is wrong with a checkpoint of the loader, and what to do; nothing for a program, resumed or not.
@@ -8,8 +9,7 @@ use binfmt::underway::{CONTROL_PAGE, LOADER, STAGE_MARK};
 /// This is asked before the process is frozen: the loader traces what it builds, and could not if we did.
 pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     // A program that was resumed without the right to set the link keeps the loader as its executable.
-    let name = proc.link("exe").ok()?;
-    if !name.file_name()?.to_string_lossy().starts_with(LOADER) {
+    if !executes_loader(proc) {
         return None;
     }
     let is_stage =
@@ -17,14 +17,21 @@ pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     if !is_stage && !maps_control_page(&proc.text("maps").ok()?) {
         return None;
     }
-    let children = proc.text(&format!("task/{}/children", proc.pid())).unwrap_or_default();
-    Some(match children.split_whitespace().next() {
+    let children = proc.children(&[Tid(proc.pid().0)]).unwrap_or_default();
+    // A midwife may be there too, who was made before the program.
+    let program = children.iter().find(|child| !executes_loader(ProcDir::new(**child)));
+    Some(match program.or(children.last()) {
         Some(child) => (
             "it is the supervisor of a resumed program",
             format!("give the program's own process id: {child}"),
         ),
         None => ("it is being resumed at this moment", "try again when it runs".to_owned()),
     })
+}
+
+fn executes_loader(proc: ProcDir) -> bool {
+    let name = proc.link("exe").unwrap_or_default();
+    name.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOADER))
 }
 
 fn maps_control_page(maps: &str) -> bool {
