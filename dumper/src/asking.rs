@@ -7,11 +7,13 @@ use crate::collected::Collected;
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped};
 use crate::hatch::place::{self, Found, Place};
-use crate::hatch::{self, Answers, Knock, Questions};
+use crate::hatch::{Answers, Knock, Questions, Visit};
 use crate::memory::TaskMemory;
 use crate::procdir::ProcDir;
+use binfmt::address::{Pid, Tid};
 use mapping::smaps::Area;
 use seccomp::Suspension;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The questions to one thread; the leader is asked for the process as well.
 #[derive(Debug)]
@@ -131,26 +133,103 @@ impl<'a> Interviewer<'a> {
     }
 }
 
-impl Interview {
-    /// Asks every thread of `frozen`, one after the other.
-    pub fn hold(
-        self,
-        frozen: &mut Frozen,
-        memory: &TaskMemory,
-        facts: &[ThreadFacts],
-    ) -> Result<Vec<(Asked, Answers)>, Error> {
-        let pid = frozen.pid();
-        let mut answered = Vec::with_capacity(self.threads.len());
-        let threads = frozen.threads_mut().iter_mut().zip(facts);
-        for ((thread, facts), (asked, questions, suspension)) in threads.zip(self.threads) {
-            let tid = facts.tid;
-            let failed = |error| Error::question(pid, format!("suspending seccomp of thread {tid}"), error);
-            suspension.begin(tid).map_err(failed)?;
-            let answers = hatch::ask(pid, thread, memory, self.place, facts.signals, &questions)?;
-            suspension.end(tid).map_err(failed)?;
-            answered.push((asked, answers));
+/// A task that is to be asked, with what is known of it.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    /// What is to be asked.
+    pub interview: Interview,
+    /// The task.
+    pub frozen: &'a mut Frozen,
+    /// The id of its memory. In one memory there is one stub, so its threads are asked one after the other.
+    pub memory_id: u32,
+    /// Its memory.
+    pub memory: &'a TaskMemory,
+    /// Facts of each thread, in their order.
+    pub facts: &'a [ThreadFacts],
+}
+
+/// One thread's turn in the stub of its memory.
+#[derive(Debug)]
+struct Turn<'a> {
+    /// Index of the task.
+    task: usize,
+    asked: Asked,
+    visit: Visit<'a>,
+    suspension: Suspension,
+    pid: Pid,
+    tid: Tid,
+    /// For the last one of a task: where the stub is to be removed.
+    clear: Option<(Place, &'a TaskMemory)>,
+}
+
+impl Turn<'_> {
+    fn begin(&self) -> Result<(), Error> {
+        self.suspension.begin(self.tid).map_err(|error| self.suspending(error))
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        self.suspension.end(self.tid).map_err(|error| self.suspending(error))?;
+        match self.clear {
+            Some((place, memory)) => {
+                place.clear(memory).map_err(|error| Error::question(self.pid, "removing the stub", error))
+            }
+            None => Ok(()),
         }
-        self.place.clear(memory).map_err(|error| Error::question(pid, "removing the stub", error))?;
-        Ok(answered)
+    }
+
+    fn suspending(&self, error: nix::errno::Errno) -> Error {
+        Error::question(self.pid, format!("suspending seccomp of thread {}", self.tid), error)
+    }
+}
+
+/// What the threads of a task have answered, each with what it was asked.
+pub type Answered = Vec<(Asked, Answers)>;
+
+/// Asks all threads of these tasks, those of different memories at the same time: while one is on its way to the next
+/// stop, the others are seen to. Returns what they answered, in the order of the tasks.
+pub fn hold(guests: Vec<Guest<'_>>) -> Result<Vec<Answered>, Error> {
+    let mut answered: Vec<Answered> = guests.iter().map(|_| Vec::new()).collect();
+    let mut queues: BTreeMap<u32, VecDeque<Turn<'_>>> = BTreeMap::new();
+    for (task, guest) in guests.into_iter().enumerate() {
+        let queue = queues.entry(guest.memory_id).or_default();
+        let (pid, place, memory) = (guest.frozen.pid(), guest.interview.place, guest.memory);
+        let threads = guest.frozen.threads_mut().iter_mut().zip(guest.facts);
+        for ((thread, facts), (asked, questions, suspension)) in threads.zip(guest.interview.threads) {
+            let tid = thread.tid();
+            let visit = Visit::new(pid, thread, memory, place, facts.signals, questions);
+            queue.push_back(Turn { task, asked, visit, suspension, pid, tid, clear: None });
+        }
+        if let Some(last) = queue.back_mut() {
+            last.clear = Some((place, memory));
+        }
+    }
+    let mut queues: Vec<VecDeque<Turn<'_>>> = queues.into_values().collect();
+    let held = queues.iter().filter_map(VecDeque::front).try_for_each(Turn::begin);
+    let held = held.and_then(|()| {
+        while !queues.is_empty() {
+            queues.iter_mut().try_for_each(|queue| take_turn(queue, &mut answered))?;
+            queues.retain(|queue| !queue.is_empty());
+        }
+        Ok(())
+    });
+    if held.is_err() {
+        queues.iter().filter_map(VecDeque::front).for_each(|turn| turn.visit.settle());
+    }
+    held.map(|()| answered)
+}
+
+/// Brings the first of a queue one stop further, and the next one on its way when it is back.
+fn take_turn(queue: &mut VecDeque<Turn<'_>>, answered: &mut [Answered]) -> Result<(), Error> {
+    let Some(turn) = queue.front_mut() else { return Ok(()) };
+    let Some(answers) = turn.visit.advance()? else { return Ok(()) };
+    turn.end()?;
+    if let Some(turn) = queue.pop_front()
+        && let Some(answered) = answered.get_mut(turn.task)
+    {
+        answered.push((turn.asked, answers));
+    }
+    match queue.front_mut() {
+        Some(next) => next.begin().and_then(|()| next.visit.advance().map(drop)),
+        None => Ok(()),
     }
 }

@@ -34,6 +34,9 @@ use place::Place;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+/// What is being done, in messages.
+const MAPPING: &str = "mapping scratch memory";
+const ASKING: &str = "asking";
 /// The words of an operation that the stub reads first.
 const KIND_BYTES: usize = 8;
 
@@ -61,12 +64,6 @@ fn scratch_len_bytes(questions: &Questions) -> u64 {
     questions.len_bytes().next_multiple_of(PAGE_BYTES) + PAGE_BYTES
 }
 
-/// How much of the process's memory is locked.
-fn locked_kb(pid: Pid) -> u64 {
-    let status = ProcDir::new(pid).text("status").unwrap_or_default();
-    parse::decimal(&status, "VmLck").unwrap_or_default()
-}
-
 /// The bits of mlockall(2) by which a new mapping was locked. Without MCL_ONFAULT it was populated at once.
 fn future_locks(pid: Pid, untouched_page: u64) -> u32 {
     const PRESENT: u64 = 1 << 63;
@@ -76,38 +73,6 @@ fn future_locks(pid: Pid, untouched_page: u64) -> u32 {
     let populated = read.is_ok() && u64::from_le_bytes(entry) & PRESENT != 0;
     let on_fault = if populated { 0 } else { libc::MCL_ONFAULT };
     (libc::MCL_FUTURE | on_fault).cast_unsigned()
-}
-
-/// Runs `questions` in `thread` and returns what came out. If this fails midway, the thread is let go where it is, and
-/// finds its own way back.
-pub fn ask(
-    pid: Pid,
-    thread: &mut Stopped,
-    memory: &TaskMemory,
-    place: Place,
-    signals: Signals,
-    questions: &Questions,
-) -> Result<Answers, Error> {
-    let locked_before_kb = if questions.asks_about_locks() { locked_kb(pid) } else { 0 };
-    let mut visit = Visit { pid, thread, memory, place, signals, knock: questions.knock() };
-    let len_bytes = scratch_len_bytes(questions);
-    let scratch = match visit.enter(len_bytes, Room::AsItIs)? {
-        Some(scratch) => Some(scratch),
-        None => visit.enter(len_bytes, Room::Made)?,
-    };
-    let what = "mapping scratch memory";
-    let scratch = scratch.ok_or_else(|| visit.failed(what, Errno::ENOMEM))?;
-    let program = questions.program(scratch);
-    visit.run(scratch, &program)?;
-    let mut ran = vec![0; usize::try_from(questions.len_bytes()).unwrap_or(0)];
-    memory.read(scratch, &mut ran).map_err(|error| visit.failed("reading the answers", error))?;
-    let future_locks = match questions.asks_about_locks() && locked_kb(pid) > locked_before_kb {
-        true => future_locks(pid, scratch + len_bytes - PAGE_BYTES),
-        false => 0,
-    };
-    visit.step("unmapping scratch memory")?;
-    visit.leave()?;
-    Ok(questions.answers(program, ran, future_locks))
 }
 
 /// Whether room is made for the scratch memory.
@@ -130,85 +95,205 @@ fn raise_limits(pid: Pid) -> Vec<(u32, (u64, u64))> {
     raised.collect()
 }
 
-/// A thread on its way through the stub.
-struct Visit<'a> {
+/// A thread on its way through the stub. It is moved from stop to stop by [`Visit::advance`], so that many tasks can be on
+/// their way at the same time. If that fails midway, the thread is let go where it is, and finds its own way back.
+#[derive(Debug)]
+pub struct Visit<'a> {
     pid: Pid,
     thread: &'a mut Stopped,
     memory: &'a TaskMemory,
     place: Place,
     signals: Signals,
-    knock: Option<Knock>,
+    questions: Questions,
+    stage: Stage,
 }
 
-impl Visit<'_> {
-    /// Sends the thread into the stub, up to the exit of its mmap. Returns the address of the scratch memory; `None`, and
-    /// the thread is back, if there was no room for it.
-    fn enter(&mut self, scratch_len_bytes: u64, room: Room) -> Result<Option<u64>, Error> {
+/// Where a thread is, or is going to.
+#[derive(Debug)]
+enum Stage {
+    /// It stands where it was found.
+    Outside(Room),
+    /// It goes to the entry to the mmap of the stub.
+    Entering(Room),
+    /// It goes to its exit.
+    Mapping,
+    /// It answers, and will knock when it has.
+    Knocking(Asking),
+    /// It has so many stops at system calls before it, up to the entry to munmap.
+    Answering(Asking, usize),
+    /// It goes to the exit of munmap, and has answered.
+    Leaving(Box<Answers>),
+    /// It is back, or nobody knows where.
+    Away,
+}
+
+/// What runs in the stub, and where.
+#[derive(Debug)]
+struct Asking {
+    scratch: u64,
+    program: Program,
+}
+
+impl<'a> Visit<'a> {
+    /// The visit of a thread that will be asked `questions`.
+    pub fn new(
+        pid: Pid,
+        thread: &'a mut Stopped,
+        memory: &'a TaskMemory,
+        place: Place,
+        signals: Signals,
+        questions: Questions,
+    ) -> Visit<'a> {
+        Visit { pid, thread, memory, place, signals, questions, stage: Stage::Outside(Room::AsItIs) }
+    }
+
+    /// Waits until the thread is where it goes to, does there what is to be done, and lets it go to the next stop. Returns
+    /// what it answered when it is back.
+    pub fn advance(&mut self) -> Result<Option<Answers>, Error> {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Away) {
+            Stage::Outside(room) => {
+                self.send_in()?;
+                Stage::Entering(room)
+            }
+            Stage::Entering(Room::AsItIs) => {
+                self.arrived(MAPPING)?;
+                self.go(MAPPING)?;
+                Stage::Mapping
+            }
+            Stage::Entering(Room::Made) => {
+                self.arrived(MAPPING)?;
+                self.map_with_room()?;
+                self.mapped(Room::Made)?
+            }
+            Stage::Mapping => {
+                self.arrived(MAPPING)?;
+                self.mapped(Room::AsItIs)?
+            }
+            Stage::Knocking(asking) => {
+                self.wait_for_knock()?;
+                self.go(ASKING)?;
+                Stage::Answering(asking, 1)
+            }
+            Stage::Answering(asking, stops) => {
+                self.arrived(ASKING)?;
+                let answers = if stops > 1 { None } else { Some(self.answers(&asking)?) };
+                self.go(ASKING)?;
+                match answers {
+                    Some(answers) => Stage::Leaving(Box::new(answers)),
+                    None => Stage::Answering(asking, stops - 1),
+                }
+            }
+            Stage::Leaving(answers) => {
+                self.arrived("unmapping scratch memory")?;
+                self.leave()?;
+                return Ok(Some(*answers));
+            }
+            Stage::Away => return Err(self.failed(ASKING, Errno::ESRCH)),
+        };
+        Ok(None)
+    }
+
+    /// Waits until the thread stands still, so that it can be let go, if it is on its way.
+    pub fn settle(&self) {
+        if !matches!(self.stage, Stage::Outside(_) | Stage::Away) {
+            self.thread.settle();
+        }
+    }
+
+    /// Sends the thread into the stub.
+    fn send_in(&mut self) -> Result<(), Error> {
         let alone = restart::in_place(&outside_rseq(self.thread, self.memory), self.signals);
-        let filled = Stub::get().filled(scratch_len_bytes, self.thread.signal_mask(), &alone);
+        let len_bytes = scratch_len_bytes(&self.questions);
+        let filled = Stub::get().filled(len_bytes, self.thread.signal_mask(), &alone);
         let written = self.memory.write(self.place.address, &filled);
         written.map_err(|error| self.failed("writing the stub", error))?;
-        let mask = self.knock.map_or(u64::MAX, Knock::mask);
+        let mask = self.questions.knock().map_or(u64::MAX, Knock::mask);
         let diverted = self.thread.divert(self.place.address + ENTRY, mask);
         diverted.map_err(|error| self.failed("entering the stub", error))?;
-        self.step("mapping scratch memory")?;
-        let raised = if room == Room::Made { raise_limits(self.pid) } else { Vec::new() };
-        let mapped = self.step("mapping scratch memory");
+        self.go(MAPPING)
+    }
+
+    /// Lets it map the scratch memory with its limits raised, and waits for that: they must not stay so for long.
+    fn map_with_room(&self) -> Result<(), Error> {
+        let raised = raise_limits(self.pid);
+        let mapped = self.go(MAPPING).and_then(|()| self.arrived(MAPPING));
         for (resource, old) in raised {
             sys::limit(self.pid.0, resource, Some(old))
                 .map_err(|error| self.failed("putting a limit back", error))?;
         }
-        mapped?;
+        mapped
+    }
+
+    /// At the exit of mmap: lets it answer, or puts it back if there was no room for the scratch memory.
+    fn mapped(&mut self, room: Room) -> Result<Stage, Error> {
         let result = self.registers()?.rax;
-        match i32::try_from(result.cast_signed()) {
-            Ok(error @ -4095..=-1) => {
-                self.leave()?;
-                if Errno::from_raw(-error) == Errno::ENOMEM {
-                    return Ok(None);
-                }
-                let what = format!("mapping {scratch_len_bytes} bytes of scratch memory");
-                Err(self.failed(&what, Errno::from_raw(-error)))
+        if let Ok(error @ -4095..=-1) = i32::try_from(result.cast_signed()) {
+            self.leave()?;
+            return match (Errno::from_raw(-error), room) {
+                (Errno::ENOMEM, Room::AsItIs) => Ok(Stage::Outside(Room::Made)),
+                (error, _) => Err(self.failed(MAPPING, error)),
+            };
+        }
+        let asking = Asking { scratch: result, program: self.questions.program(result) };
+        self.write(&asking)?;
+        match self.questions.knock() {
+            Some(_) => {
+                self.thread.go_to_signal().map_err(|error| self.failed(ASKING, error))?;
+                Ok(Stage::Knocking(asking))
             }
-            _ => Ok(Some(result)),
+            None => {
+                self.go(ASKING)?;
+                // Every call stops twice. Then comes the entry to munmap.
+                let stops = asking.program.ops().len() * 2 + 1;
+                Ok(Stage::Answering(asking, stops))
+            }
         }
     }
 
-    /// Lets the stub run `program`, up to the entry of its munmap. Operations after the first are written, then the rest
-    /// of the first, then its kind: until that word stands, there is no program.
-    fn run(&mut self, scratch: u64, program: &Program) -> Result<(), Error> {
-        let bytes = program.encode(0);
+    /// Writes the program. Operations after the first are written, then the rest of the first, then its kind: until that
+    /// word stands, there is no program.
+    fn write(&self, asking: &Asking) -> Result<(), Error> {
+        let bytes = asking.program.encode(0);
         let (kind, rest) = bytes.split_at(KIND_BYTES.min(bytes.len()));
-        let written = self.memory.write(scratch + KIND_BYTES as u64, rest);
-        let written = written.and_then(|()| self.memory.write(scratch, kind));
-        written.map_err(|error| self.failed("writing the questions", error))?;
-        match self.knock {
-            Some(knock) => self.wait_for_knock(knock)?,
-            // Every call stops twice.
-            None => (0..program.ops().len() * 2).try_for_each(|_| self.step("asking"))?,
-        }
-        // Then comes the entry to munmap.
-        self.step("asking")?;
-        if self.registers()?.rip == self.place.address + Stub::get().unmapped_offset {
-            return Ok(());
-        }
-        let whom = format!("asking thread {}", self.thread.tid());
-        Err(Error::question(self.pid, whom, "it is not where it should be"))
+        let written = self.memory.write(asking.scratch + KIND_BYTES as u64, rest);
+        let written = written.and_then(|()| self.memory.write(asking.scratch, kind));
+        written.map_err(|error| self.failed("writing the questions", error))
     }
 
-    /// Lets the thread run to the exit from the call by which it knocks. Somebody else may send it that signal as well.
-    fn wait_for_knock(&self, knock: Knock) -> Result<(), Error> {
+    /// Waits until the thread is at the exit from the call by which it knocks. Somebody else may send it that signal as
+    /// well.
+    fn wait_for_knock(&self) -> Result<(), Error> {
+        let signal = self.questions.knock().map_or(0, |knock| knock.signal);
         loop {
-            match self.thread.run_to_signal(knock.signal) {
+            match self.thread.at_signal(signal) {
                 Ok(Moved::Died) => return Err(Error::Died { pid: self.pid }),
                 Ok(_) => {}
-                Err(error) => return Err(self.failed("asking", error)),
+                Err(error) => return Err(self.failed(ASKING, error)),
             }
             let registers = self.registers()?;
             let inside = registers.rip.wrapping_sub(self.place.address) < Stub::get().unmapped_offset;
             if inside && registers.orig_rax == libc::SYS_tgkill.cast_unsigned() {
                 return Ok(());
             }
+            self.thread.go_to_signal().map_err(|error| self.failed(ASKING, error))?;
         }
+    }
+
+    /// At the entry to munmap: what came out.
+    fn answers(&mut self, asking: &Asking) -> Result<Answers, Error> {
+        if self.registers()?.rip != self.place.address + Stub::get().unmapped_offset {
+            let whom = format!("asking thread {}", self.thread.tid());
+            return Err(Error::question(self.pid, whom, "it is not where it should be"));
+        }
+        let mut ran = vec![0; usize::try_from(self.questions.len_bytes()).unwrap_or(0)];
+        let read = self.memory.read(asking.scratch, &mut ran);
+        read.map_err(|error| self.failed("reading the answers", error))?;
+        let untouched = asking.scratch + scratch_len_bytes(&self.questions) - PAGE_BYTES;
+        let future_locks = match self.questions.found_locks(&asking.program, &ran) {
+            true => future_locks(self.pid, untouched),
+            false => 0,
+        };
+        Ok(std::mem::take(&mut self.questions).answers(&asking.program, ran, future_locks))
     }
 
     /// Puts the thread, which stands at the exit from a call of the stub, back to where it was found.
@@ -217,8 +302,13 @@ impl Visit<'_> {
     }
 
     /// Lets the thread run to the next entry to or exit from a call.
-    fn step(&self, what: &str) -> Result<(), Error> {
-        match self.thread.run_to_syscall() {
+    fn go(&self, what: &str) -> Result<(), Error> {
+        self.thread.go_to_syscall().map_err(|error| self.failed(what, error))
+    }
+
+    /// Waits until it is there.
+    fn arrived(&self, what: &str) -> Result<(), Error> {
+        match self.thread.at_syscall() {
             Ok(Moved::AtSyscall | Moved::AtSignal) => Ok(()),
             Ok(Moved::Died) => Err(Error::Died { pid: self.pid }),
             Err(error) => Err(self.failed(what, error)),

@@ -24,7 +24,7 @@ pub mod thread;
 pub mod timer;
 
 use crate::Options;
-use crate::asking::{Asked, Interview, Interviewer, Readiness};
+use crate::asking::{self, Asked, Guest, Interview, Interviewer, Readiness};
 pub use crate::collected::{Collected, Source};
 use crate::error::Error;
 use crate::freeze::{Frozen, Node, Stopped, Tree};
@@ -194,10 +194,15 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         Some(root) => host::vdso(&root.areas, &root.memory)?,
         None => Vec::new(),
     };
-    let mut answered = Vec::with_capacity(looks.len());
-    for ((interview, frozen), look) in interviews.into_iter().zip(tree.members_mut()).zip(&looks) {
-        answered.push(interview.hold(frozen, &look.memory, &look.facts)?);
-    }
+    let tasks = interviews.into_iter().zip(tree.members_mut()).zip(&looks).zip(&shares);
+    let guests = tasks.map(|(((interview, frozen), look), shares)| Guest {
+        interview,
+        frozen,
+        memory_id: shares.memory.id,
+        memory: &look.memory,
+        facts: &look.facts,
+    });
+    let answered = asking::hold(guests.collect())?;
     let subjects = subjects(tree, &looks, &shares, options)?;
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;

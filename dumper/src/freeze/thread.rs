@@ -204,33 +204,46 @@ impl Stopped {
         sys::set_signal_mask(self.tid, mask)
     }
 
-    /// Lets it run to the next entry to or exit from a system call. Signals that cannot be blocked are passed on.
-    pub fn run_to_syscall(&self) -> Result<Moved, Errno> {
+    /// Lets it run to the next entry to or exit from a system call; [`Stopped::at_syscall`] waits until it is there.
+    pub fn go_to_syscall(&self) -> Result<(), Errno> {
+        sys::run_to_syscall(self.tid, 0)
+    }
+
+    /// Waits until it is there. Signals that cannot be blocked are passed on.
+    pub fn at_syscall(&self) -> Result<Moved, Errno> {
         const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
-        let mut signal = 0;
         loop {
-            sys::run_to_syscall(self.tid, signal)?;
-            match next_event(self.pid, self.tid, None)? {
+            let signal = match next_event(self.pid, self.tid, None)? {
                 WaitEvent::Stopped(SYSCALL_STOP) => return Ok(Moved::AtSyscall),
-                WaitEvent::Stopped(status) if status >> 8 == 0 => signal = status & 0x7f,
-                WaitEvent::Stopped(_) | WaitEvent::None => signal = 0,
+                WaitEvent::Stopped(status) if status >> 8 == 0 => status & 0x7f,
+                WaitEvent::Stopped(_) | WaitEvent::None => 0,
                 WaitEvent::Ended => return Ok(Moved::Died),
-            }
+            };
+            sys::run_to_syscall(self.tid, signal)?;
         }
     }
 
-    /// Lets it run until `signal` is about to be delivered. Signals that cannot be blocked are passed on.
-    pub fn run_to_signal(&self, signal: u32) -> Result<Moved, Errno> {
-        let mut passed_on = 0;
+    /// Lets it run until a signal is about to be delivered; [`Stopped::at_signal`] waits for that.
+    pub fn go_to_signal(&self) -> Result<(), Errno> {
+        sys::cont(self.tid, 0)
+    }
+
+    /// Waits until `signal` is about to be delivered. Signals that cannot be blocked are passed on.
+    pub fn at_signal(&self, signal: u32) -> Result<Moved, Errno> {
         loop {
-            sys::cont(self.tid, passed_on)?;
-            passed_on = match next_event(self.pid, self.tid, None)? {
+            let passed_on = match next_event(self.pid, self.tid, None)? {
                 WaitEvent::Stopped(status) if status.cast_unsigned() == signal => return Ok(Moved::AtSignal),
                 WaitEvent::Stopped(status) if status >> 8 == 0 => status & 0x7f,
                 WaitEvent::Stopped(_) | WaitEvent::None => 0,
                 WaitEvent::Ended => return Ok(Moved::Died),
             };
+            sys::cont(self.tid, passed_on)?;
         }
+    }
+
+    /// Waits until it stands still anywhere, so that it can be let go.
+    pub fn settle(&self) {
+        let _ = next_event(self.pid, self.tid, None);
     }
 
     /// Puts a diverted thread, which stands at the exit from a system call, back to where it was found. The mask comes

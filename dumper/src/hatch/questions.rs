@@ -98,7 +98,8 @@ impl Questions {
         Question(self.asked.len() - 1)
     }
 
-    /// Also finds out whether memory mapped from now on is locked, which no call tells: it is seen on the scratch memory.
+    /// Also finds out whether memory mapped from now on is locked, which no call tells: it is seen on the scratch memory,
+    /// where msync(2) refuses MS_INVALIDATE then.
     pub fn ask_about_locks(&mut self) {
         self.about_locks = true;
     }
@@ -113,9 +114,15 @@ impl Questions {
         self.knock
     }
 
-    /// Whether that was asked.
-    pub fn asks_about_locks(&self) -> bool {
-        self.about_locks
+    /// Whether the scratch memory was locked, in the program as the stub left it.
+    pub fn found_locks(&self, program: &Program, ran: &[u8]) -> bool {
+        const BUSY: i64 = -(libc::EBUSY as i64);
+        self.about_locks && program.result(ran, 1 + self.asked.len()) == Some(BUSY)
+    }
+
+    /// How many operations are our own: the first, and those after the questions.
+    fn own(&self) -> usize {
+        1 + usize::from(self.about_locks) + usize::from(self.knock.is_some())
     }
 
     /// A question of prctl(2) whose answer is the result.
@@ -134,9 +141,9 @@ impl Questions {
         self.answers_at() + self.answers_bytes
     }
 
-    /// The answers follow the program, of which one operation is our own.
+    /// The answers follow the program.
     fn answers_at(&self) -> u64 {
-        Program::bytes_of(1 + self.asked.len() + usize::from(self.knock.is_some())) as u64
+        Program::bytes_of(self.asked.len() + self.own()) as u64
     }
 
     /// The program that asks them, with its scratch memory at `scratch`. A child forked meanwhile by another thread must
@@ -157,6 +164,10 @@ impl Questions {
                 .collect();
             program.ask(asked.call, &args, asked.purpose);
         }
+        if self.about_locks {
+            let args = [scratch, 4096, u64::from(libc::MS_INVALIDATE.cast_unsigned())];
+            program.ask(system_call!(SYS_msync), &args, "whether it is locked");
+        }
         if let Some(knock) = self.knock {
             let args = [knock.process.into(), knock.thread.into(), knock.signal.into()];
             program.ask(system_call!(SYS_tgkill), &args, "us, who wait for it");
@@ -165,8 +176,9 @@ impl Questions {
     }
 
     /// The answers, from the scratch memory as the stub left it.
-    pub fn answers(&self, program: Program, ran: Vec<u8>, future_locks: u32) -> Answers {
-        Answers { questions: self.clone(), program, ran, future_locks }
+    pub fn answers(self, program: &Program, ran: Vec<u8>, future_locks: u32) -> Answers {
+        let results = (0..self.asked.len()).map(|index| program.result(&ran, index + 1)).collect();
+        Answers { questions: self, results, ran, future_locks }
     }
 }
 
@@ -174,7 +186,7 @@ impl Questions {
 #[derive(Debug)]
 pub struct Answers {
     questions: Questions,
-    program: Program,
+    results: Vec<Option<i64>>,
     ran: Vec<u8>,
     future_locks: u32,
 }
@@ -182,8 +194,7 @@ pub struct Answers {
 impl Answers {
     /// The result of a question's call.
     pub fn result(&self, question: Question) -> Result<u64, Errno> {
-        // The program's first operation is its own.
-        let result = self.program.result(&self.ran, question.0 + 1).ok_or(Errno::EINTR)?;
+        let result = self.results.get(question.0).copied().flatten().ok_or(Errno::EINTR)?;
         match i32::try_from(result) {
             Ok(error @ -4095..=-1) => Err(Errno::from_raw(-error)),
             _ => Ok(result.cast_unsigned()),
