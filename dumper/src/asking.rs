@@ -9,7 +9,6 @@ use crate::freeze::{Frozen, Stopped};
 use crate::hatch::place::{self, Found, Place};
 use crate::hatch::{Answers, Knock, Questions, Visit};
 use crate::memory::TaskMemory;
-use crate::procdir::ProcDir;
 use binfmt::address::{Pid, Tid};
 use mapping::smaps::Area;
 use seccomp::Suspension;
@@ -93,13 +92,15 @@ impl<'a> Interviewer<'a> {
         Interviewer { options, mitigations: Mitigations::probe() }
     }
 
-    /// Prepares the questions to the task with these `facts`; `threads` are all that live in its memory.
+    /// Prepares the questions to the task with these `facts`; `threads` are all that live in its memory, `timers` is its
+    /// `/proc/PID/timers`.
     pub fn prepare(
         &self,
         memory: &TaskMemory,
         areas: &[Area],
         threads: &[&Stopped],
         facts: &[ThreadFacts],
+        timers: &str,
         out: &mut Collected,
     ) -> Result<Readiness, Error> {
         let pid = memory.pid();
@@ -116,12 +117,11 @@ impl<'a> Interviewer<'a> {
                 return Ok(Readiness::Never);
             }
         };
-        let timers = ProcDir::new(pid).text_if_there("timers")?;
         let mitigations = &self.mitigations;
         let threads = facts.iter().map(|thread| {
             let mut questions = Questions::new();
             let asked = match thread.tid == pid.leader() {
-                true => Asked::of_leader(&mut questions, mitigations, &thread.status, &timers),
+                true => Asked::of_leader(&mut questions, mitigations, &thread.status, timers),
                 false => Asked::of_thread(&mut questions, mitigations, &thread.status),
             };
             questions.end_by(Knock::from_status(&thread.status));

@@ -22,6 +22,13 @@ pub(crate) fn stat_fields(text: &str) -> Option<Vec<&str>> {
     Some(fields)
 }
 
+/// The name in `/proc/PID/stat`, whatever it holds.
+pub(crate) fn stat_name(text: &[u8]) -> &[u8] {
+    let (open, close) =
+        (text.iter().position(|byte| *byte == b'('), text.iter().rposition(|byte| *byte == b')'));
+    open.zip(close).and_then(|(open, close)| text.get(open + 1..close)).unwrap_or_default()
+}
+
 /// The same, to keep.
 pub(crate) fn owned_stat(text: &str) -> Vec<String> {
     stat_fields(text).unwrap_or_default().into_iter().map(str::to_owned).collect()

@@ -13,20 +13,16 @@ use std::path::{Path, PathBuf};
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     const PIECE_BYTES: usize = 16 << 10;
     let mut file = File::open(path)?;
-    let (mut bytes, mut len) = (vec![0; PIECE_BYTES], 0);
+    let mut piece = [0; PIECE_BYTES];
+    let mut bytes = Vec::new();
     loop {
-        match file.read(bytes.get_mut(len..).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(more) => len += more,
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(len) => bytes.extend_from_slice(piece.get(..len).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if bytes.len() < len + PIECE_BYTES / 4 {
-            bytes.resize(bytes.len() * 2, 0);
-        }
     }
-    bytes.truncate(len);
-    Ok(bytes)
 }
 
 /// The directory `/proc/PID` of one process.

@@ -9,7 +9,7 @@ use binfmt::underway::{CONTROL_PAGE, LOADER, STAGE_MARK};
 /// This is asked before the process is frozen: the loader traces what it builds, and could not if we did.
 pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     // A program that was resumed without the right to set the link keeps the loader as its executable.
-    if !executes_loader(proc) {
+    if !executes_loader(proc)? {
         return None;
     }
     let is_stage =
@@ -19,7 +19,7 @@ pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     }
     let children = proc.children(&[Tid(proc.pid().0)]).unwrap_or_default();
     // A midwife may be there too, who was made before the program.
-    let program = children.iter().find(|child| !executes_loader(ProcDir::new(**child)));
+    let program = children.iter().find(|child| executes_loader(ProcDir::new(**child)) == Some(false));
     Some(match program.or(children.last()) {
         Some(child) => (
             "it is the supervisor of a resumed program",
@@ -29,9 +29,10 @@ pub fn objection(proc: ProcDir) -> Option<(&'static str, String)> {
     })
 }
 
-fn executes_loader(proc: ProcDir) -> bool {
-    let name = proc.link("exe").unwrap_or_default();
-    name.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOADER))
+/// Nothing if it has ended.
+fn executes_loader(proc: ProcDir) -> Option<bool> {
+    let name = proc.link("exe").ok()?;
+    Some(name.file_name()?.to_string_lossy().starts_with(LOADER))
 }
 
 fn maps_control_page(maps: &str) -> bool {

@@ -8,6 +8,7 @@ use super::pipe::{self, End};
 use super::{Collected, Subject, file, lock, memfd, terminal};
 use crate::allow::Allow;
 use crate::error::Error;
+use crate::procdir::ProcDir;
 use crate::{parse, sharing, sys};
 use binfmt::address::Pid;
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
@@ -27,6 +28,20 @@ const STANDARD_STREAMS: u32 = 3;
 pub struct Open<'a> {
     /// The first task that has its table.
     pub subject: &'a Subject<'a>,
+    seen: &'a Seen,
+}
+
+impl std::ops::Deref for Open<'_> {
+    type Target = Seen;
+
+    fn deref(&self) -> &Seen {
+        self.seen
+    }
+}
+
+/// What the kernel says of a descriptor.
+#[derive(Debug)]
+pub struct Seen {
     /// Its number.
     pub number: u32,
     /// Flags of its description with O_CLOEXEC, which is the descriptor's.
@@ -66,9 +81,7 @@ pub fn collect<'a>(
         pidfds.insert(pid, pidfd);
         let id = subject.shares.descriptors.id;
         tables.insert(id, DescriptorTable { id, descriptors: Vec::new() });
-        for number in subject.proc.numbers("fd")? {
-            open.push(read(subject, number)?);
-        }
+        open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, seen }));
     }
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
     for group in group(&open)? {
@@ -136,19 +149,24 @@ fn locks(group: &Group<'_>, out: &mut Collected) {
     }
 }
 
-fn read<'a>(subject: &'a Subject<'a>, number: u32) -> Result<Open<'a>, Error> {
-    let info = subject.proc.text(&format!("fdinfo/{number}"))?;
-    let place = Place::magic_link(subject.proc.path(&format!("fd/{number}")))
-        .map_err(|error| Error::question(subject.pid(), format!("reading its descriptor {number}"), error))?;
+/// Looks at all descriptors of a process.
+pub fn look(proc: ProcDir) -> Result<Vec<Seen>, Error> {
+    proc.numbers("fd")?.into_iter().map(|number| read(proc, number)).collect()
+}
+
+fn read(proc: ProcDir, number: u32) -> Result<Seen, Error> {
+    let info = proc.text(&format!("fdinfo/{number}"))?;
+    let place = Place::magic_link(proc.path(&format!("fd/{number}")))
+        .map_err(|error| Error::question(proc.pid(), format!("reading its descriptor {number}"), error))?;
     let flags = parse::value(&info, "flags").and_then(|flags| u32::from_str_radix(flags, 8).ok());
     let (Some(flags), Some(position)) = (flags, parse::decimal(&info, "pos")) else {
         return Err(Error::question(
-            subject.pid(),
+            proc.pid(),
             format!("reading its descriptor {number}"),
             "the kernel's answer makes no sense",
         ));
     };
-    Ok(Open { subject, number, flags, position, info, place })
+    Ok(Seen { number, flags, position, info, place })
 }
 
 /// Descriptors of the same description together, each group and the groups in the order of tasks and numbers. Only

@@ -2,16 +2,19 @@
 
 use super::{Collected, Subject};
 use crate::error::Error;
+use crate::procdir::ProcDir;
 use binfmt::note::limit::{Limit, ResourceLimit};
 
+/// Looks what they are.
+pub fn look(proc: ProcDir) -> Result<Vec<ResourceLimit>, Error> {
+    parse(&proc.text("limits")?).ok_or_else(|| {
+        Error::question(proc.pid(), "reading its limits", "the kernel's answer makes no sense")
+    })
+}
+
 /// Collects the limits.
-pub fn collect(subject: &Subject<'_>, out: &mut Collected) -> Result<(), Error> {
-    let text = subject.proc.text("limits")?;
-    let limits = parse(&text).ok_or_else(|| {
-        Error::question(subject.pid(), "reading its limits", "the kernel's answer makes no sense")
-    })?;
-    out.note(Limit { pid: subject.pid_number(), limits });
-    Ok(())
+pub fn collect(subject: &Subject<'_>, out: &mut Collected) {
+    out.note(Limit { pid: subject.pid_number(), limits: subject.seen.limits.clone() });
 }
 
 /// The lines stand in the order of RLIMIT_*; the names end at column 26 (fs/proc/base.c).

@@ -13,6 +13,7 @@ use super::{Collected, Subject, file};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
 use crate::memory::Manner;
+use crate::procdir::ProcDir;
 use binfmt::note::mapping::{Backing, Extent, Mapping, Memory};
 use binfmt::system_call;
 use kin::{Carried, Piece};
@@ -47,15 +48,29 @@ impl Asked {
     }
 }
 
+/// What the kernel says of it beside its mappings.
+#[derive(Debug)]
+pub struct Seen {
+    executable: file::Place,
+    auxv: Vec<u8>,
+}
+
+/// Looks at it.
+pub fn look(proc: ProcDir) -> Result<Seen, Error> {
+    let executable = file::Place::magic_link(proc.path("exe"))
+        .map_err(|error| Error::question(proc.pid(), "reading which program it runs", error))?;
+    Ok(Seen { executable, auxv: proc.bytes("auxv")? })
+}
+
 /// Collects the address space.
 pub fn collect(
     subject: &Subject<'_>,
+    seen: &Seen,
     asked: &Asked,
     answers: &Answers,
     objects: &mut Objects,
     out: &mut Collected,
 ) -> Result<(), Error> {
-    let failed = |what: &str, error| Error::question(subject.pid(), what.to_owned(), error);
     let (mut mappings, mut pieces) = (Vec::new(), Vec::new());
     for area in subject.areas.iter().filter(|area| area.end <= binfmt::address::TASK_END) {
         refuse(area, out);
@@ -72,10 +87,8 @@ pub fn collect(
     if !subject.areas.iter().any(Area::is_vdso) {
         out.unsupported("it has unmapped its vdso, through which a resume leaves the loader", NO_VDSO_ADVICE);
     }
-    let executable = file::Place::magic_link(subject.proc.path("exe"))
-        .map_err(|error| failed("reading which program it runs", error))?;
-    let mut executable_file = objects.executable(&executable, out);
-    file::carry(subject, &executable, &mut executable_file, out)?;
+    let mut executable_file = objects.executable(&seen.executable, out);
+    file::carry(subject, &seen.executable, &mut executable_file, out)?;
     out.pages.push(Carried {
         memory: subject.shares.memory.id,
         memory_index: subject.memory_index,
@@ -96,7 +109,7 @@ pub fn collect(
         arg_end: subject.stat(49),
         env_start: subject.stat(50),
         env_end: subject.stat(51),
-        auxv: subject.proc.bytes("auxv")?.into(),
+        auxv: seen.auxv.as_slice().into(),
         executable: executable_file,
         thp_disable: u32::try_from(answers.result_or_zero(asked.thp_disable)).unwrap_or_default(),
         deny_write_execute: u32::try_from(answers.result_or_zero(asked.deny_write_execute))

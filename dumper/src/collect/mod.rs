@@ -34,13 +34,15 @@ use crate::parse;
 use crate::procdir::ProcDir;
 use crate::sharing::{self, Shares};
 use binfmt::address::{Pid, Tid};
+use binfmt::note::limit::ResourceLimit;
 use binfmt::note::task::Task;
 use binfmt::restart::Signals;
 use mapping::pages::{self, Run};
 use mapping::smaps::Area;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
+use task::Namespaces;
 
 /// What the kernel says of a thread from outside, and what the thread said itself.
 #[derive(Debug)]
@@ -70,8 +72,8 @@ pub struct Subject<'a> {
     pub parent: u32,
     /// `/proc/PID/status`
     pub status: &'a str,
-    /// Fields of `/proc/PID/stat`, numbered from 0.
-    pub stat: Vec<String>,
+    /// What the kernel says of the parts of its state.
+    pub seen: &'a Seen,
     /// Its mappings.
     pub areas: &'a [Area],
     /// Its page map.
@@ -97,7 +99,7 @@ impl Subject<'_> {
 
     /// Field `number` of `/proc/PID/stat`, counted from 1 as in proc(5).
     pub fn stat<T: std::str::FromStr + Default>(&self, number: usize) -> T {
-        parse::stat_field(&self.stat, number)
+        parse::stat_field(&self.seen.task.stat, number)
     }
 
     /// Whether it is the task that debuggers see.
@@ -115,6 +117,38 @@ pub enum Outcome {
     Busy,
 }
 
+/// What the kernel says of the parts of a process's state, each as its file has it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The process itself.
+    pub task: task::Seen,
+    /// Its resource limits.
+    pub limits: Vec<ResourceLimit>,
+    /// `/proc/PID/timers`
+    pub timers: String,
+    /// Its root and working directory, if it is the first that has them.
+    pub filesystem: Option<filesystem::Seen>,
+    /// Its address space, if it is the first that has it.
+    pub mapping: Option<mapping::Seen>,
+    /// Its descriptors, if it is the first that has their table.
+    pub descriptors: Vec<descriptor::Seen>,
+}
+
+impl Seen {
+    fn of(proc: ProcDir, shares: &Shares, namespaces: &Namespaces) -> Result<Seen, Error> {
+        let (filesystem, memory) = (shares.filesystem.is_first, shares.memory.is_first);
+        let descriptors = if shares.descriptors.is_first { descriptor::look(proc)? } else { Vec::new() };
+        Ok(Seen {
+            task: task::look(proc, namespaces)?,
+            limits: limit::look(proc)?,
+            timers: proc.text_if_there("timers")?,
+            filesystem: filesystem.then(|| filesystem::look(proc)).transpose()?,
+            mapping: memory.then(|| mapping::look(proc)).transpose()?,
+            descriptors,
+        })
+    }
+}
+
 /// What one look at a task from outside gives.
 struct Look {
     memory: TaskMemory,
@@ -122,10 +156,11 @@ struct Look {
     pagemap: Arc<File>,
     runs: Vec<Run>,
     facts: Vec<ThreadFacts>,
+    seen: Seen,
 }
 
 impl Look {
-    fn at(frozen: &Frozen) -> Result<Look, Error> {
+    fn at(frozen: &Frozen, shares: &Shares, namespaces: &Namespaces) -> Result<Look, Error> {
         let pid = frozen.pid();
         let proc = ProcDir::new(pid);
         let memory =
@@ -137,7 +172,8 @@ impl Look {
         let pagemap =
             File::open(proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
         let runs = pages::find(&pagemap, &areas).map_err(|error| failed("finding its pages", error))?;
-        Ok(Look { memory, areas, pagemap: Arc::new(pagemap), runs, facts: thread_facts(frozen, proc)? })
+        let (facts, seen) = (thread_facts(frozen, proc)?, Seen::of(proc, shares, namespaces)?);
+        Ok(Look { memory, areas, pagemap: Arc::new(pagemap), runs, facts, seen })
     }
 }
 
@@ -146,44 +182,47 @@ const LOOKERS: usize = 8;
 
 /// Looks at all tasks, at many of them from several threads: the kernel's answers take most of the time, and none of
 /// them has to come from the thread that traces.
-fn look_at_all(members: &[Frozen]) -> Result<Vec<Look>, Error> {
+fn look_at_all(members: &[Frozen], shares: &[Shares], namespaces: &Namespaces) -> Result<Vec<Look>, Error> {
     const FEW: usize = 3;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOOKERS);
+    let tasks: Vec<(&Frozen, &Shares)> = members.iter().zip(shares).collect();
+    let look = |part: &[(&Frozen, &Shares)]| {
+        let looks = part.iter().map(|(frozen, shares)| Look::at(frozen, shares, namespaces));
+        looks.collect::<Result<Vec<_>, Error>>()
+    };
     if members.len() <= FEW || threads == 1 {
-        return members.iter().map(Look::at).collect();
+        return look(&tasks);
     }
-    let look = |share: &[Frozen]| share.iter().map(Look::at).collect::<Result<Vec<_>, Error>>();
-    let shares = std::thread::scope(|scope| {
-        let share_len = members.len().div_ceil(threads);
+    let (first, others) = tasks.split_at(tasks.len().div_ceil(threads));
+    let parts = std::thread::scope(|scope| {
         let helpers: Vec<_> =
-            members.chunks(share_len).map(|share| (share, scope.spawn(move || look(share)))).collect();
-        // A share that was lost with its thread is looked at here.
-        helpers
-            .into_iter()
-            .map(|(share, helper)| helper.join().unwrap_or_else(|_| look(share)))
-            .collect::<Vec<_>>()
+            others.chunks(first.len()).map(|part| (part, scope.spawn(move || look(part)))).collect();
+        let mut parts = vec![look(first)];
+        // A part that was lost with its thread is looked at here.
+        parts.extend(helpers.into_iter().map(|(part, helper)| helper.join().unwrap_or_else(|_| look(part))));
+        parts
     });
-    let shares = shares.into_iter().collect::<Result<Vec<_>, Error>>()?;
-    Ok(shares.into_iter().flatten().collect())
+    let parts = parts.into_iter().collect::<Result<Vec<_>, Error>>()?;
+    Ok(parts.into_iter().flatten().collect())
 }
 
 /// Reads everything off a frozen tree.
 pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> {
     let mut out = Collected::default();
     out.findings.processes = tree.order().len();
-    let looks = look_at_all(tree.members())?;
-    let namespaces = task::Namespaces::own();
+    let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
+    let shares = sharing::among(&pids)?;
+    let namespaces = Namespaces::own();
+    let looks = look_at_all(tree.members(), &shares, &namespaces)?;
     for (frozen, look) in tree.members().iter().zip(&looks) {
         out.look_at(frozen.pid());
-        task::refuse(frozen, &look.facts, &namespaces, &mut out);
+        task::refuse(frozen, &look.facts, &look.seen.task, &mut out);
     }
     let zombies = tree.zombies().iter().map(|zombie| task::zombie(*zombie, &namespaces, &mut out));
     let zombies = zombies.collect::<Result<Vec<_>, Error>>()?;
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }
-    let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
-    let shares = sharing::among(&pids)?;
     let Some(interviews) = prepare(tree, &looks, &shares, options, &mut out)? else {
         return Ok(Outcome::Busy);
     };
@@ -203,7 +242,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         facts: &look.facts,
     });
     let answered = asking::hold(guests.collect())?;
-    let subjects = subjects(tree, &looks, &shares, options)?;
+    let subjects = subjects(tree, &looks, &shares, options);
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
     drop(subjects);
@@ -221,14 +260,13 @@ fn subjects<'a>(
     looks: &'a [Look],
     shares: &[Shares],
     options: &'a Options,
-) -> Result<Vec<Subject<'a>>, Error> {
+) -> Vec<Subject<'a>> {
     let pids: BTreeSet<Pid> = tree.members().iter().map(Frozen::pid).collect();
     let parts = tree.members().iter().zip(looks).zip(shares).enumerate();
     let subjects = parts.map(|(memory_index, ((frozen, look), shares))| {
         let proc = ProcDir::new(frozen.pid());
-        let stat = parse::owned_stat(&proc.text("stat")?);
-        let parent = Pid(parse::stat_field(&stat, 4));
-        Ok(Subject {
+        let parent = Pid(parse::stat_field(&look.seen.task.stat, 4));
+        Subject {
             proc,
             threads: frozen.threads(),
             memory: &look.memory,
@@ -237,13 +275,13 @@ fn subjects<'a>(
             parent: if pids.contains(&parent) { parent.0.cast_unsigned() } else { 0 },
             // That of the leader is that of the process.
             status: look.facts.first().map_or("", |leader| &leader.status),
-            stat,
+            seen: &look.seen,
             areas: &look.areas,
             pagemap: &look.pagemap,
             runs: &look.runs,
             facts: &look.facts,
             options,
-        })
+        }
     });
     subjects.collect()
 }
@@ -257,13 +295,15 @@ fn prepare(
     out: &mut Collected,
 ) -> Result<Option<Vec<Interview>>, Error> {
     let interviewer = Interviewer::new(options);
+    let mut threads: BTreeMap<u32, Vec<&Stopped>> = BTreeMap::new();
+    for (frozen, shares) in tree.members().iter().zip(shares) {
+        threads.entry(shares.memory.id).or_default().extend(frozen.threads());
+    }
     let mut interviews = Vec::with_capacity(looks.len());
     for ((frozen, look), own) in tree.members().iter().zip(looks).zip(shares) {
         out.look_at(frozen.pid());
-        let fellows = tree.members().iter().zip(shares);
-        let fellows = fellows.filter(|(_, theirs)| theirs.memory.id == own.memory.id);
-        let threads: Vec<&Stopped> = fellows.flat_map(|(fellow, _)| fellow.threads()).collect();
-        match interviewer.prepare(&look.memory, &look.areas, &threads, &look.facts, out)? {
+        let threads = threads.get(&own.memory.id).map(Vec::as_slice).unwrap_or_default();
+        match interviewer.prepare(&look.memory, &look.areas, threads, &look.facts, &look.seen.timers, out)? {
             Readiness::Ready(interview) => interviews.push(interview),
             Readiness::Never => {}
             Readiness::Busy => return Ok(None),
@@ -322,7 +362,7 @@ fn process(
 ) -> Result<(), Error> {
     let Some((leader, answers)) = asked.first() else { return Ok(()) };
     let Some(process) = &leader.process else { return Ok(()) };
-    let task = task::note(subject, &process.task, answers)?;
+    let task = task::note(subject, &process.task, answers);
     task::standard(subject, &task, out);
     out.note(task.clone());
     for ((thread, facts), (asked, answers)) in subject.threads.iter().zip(subject.facts).zip(asked) {
@@ -332,14 +372,14 @@ fn process(
         credential::collect(facts, &asked.credential, answers, out);
     }
     thread::standard_end(subject, out)?;
-    limit::collect(subject, out)?;
+    limit::collect(subject, out);
     signal::collect(subject, &process.signal, answers, out)?;
     timer::collect(subject, &process.timer, answers, out);
-    if subject.shares.filesystem.is_first {
-        filesystem::collect(subject, out)?;
+    if let Some(seen) = &subject.seen.filesystem {
+        filesystem::collect(subject, seen, out);
     }
-    if subject.shares.memory.is_first {
-        mapping::collect(subject, &process.mapping, answers, objects, out)?;
+    if let Some(seen) = &subject.seen.mapping {
+        mapping::collect(subject, seen, &process.mapping, answers, objects, out)?;
     }
     Ok(())
 }

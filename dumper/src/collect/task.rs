@@ -36,18 +36,43 @@ impl Asked {
     }
 }
 
-/// The note of the process.
-pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<Task, Error> {
-    let proc = subject.proc;
-    let stop_signal =
-        subject.threads.iter().map(Stopped::group_stop).find(|signal| *signal != 0).unwrap_or(0);
+/// What the kernel says of the process.
+#[derive(Debug)]
+pub struct Seen {
+    /// Fields of `/proc/PID/stat`, numbered from 0.
+    pub stat: Vec<String>,
+    /// The name of its leader.
+    pub name: Vec<u8>,
+    personality: u64,
+    coredump_filter: u64,
+    oom_score_adj: i32,
+    /// The kinds of namespaces that are others than ours.
+    foreign_namespaces: Vec<&'static str>,
+}
+
+/// Looks at it.
+pub fn look(proc: ProcDir, namespaces: &Namespaces) -> Result<Seen, Error> {
     let hexadecimal = |name| -> Result<u64, Error> {
         Ok(u64::from_str_radix(proc.text(name)?.trim_end(), 16).unwrap_or_default())
     };
+    let stat = proc.bytes("stat")?;
+    Ok(Seen {
+        name: parse::stat_name(&stat).to_vec(),
+        stat: parse::owned_stat(&String::from_utf8_lossy(&stat)),
+        personality: hexadecimal("personality")?,
+        coredump_filter: hexadecimal("coredump_filter")?,
+        oom_score_adj: proc.text("oom_score_adj")?.trim().parse().unwrap_or_default(),
+        foreign_namespaces: namespaces.foreign(proc),
+    })
+}
+
+/// The note of the process.
+pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Task {
+    let seen = &subject.seen.task;
+    let stop_signal =
+        subject.threads.iter().map(Stopped::group_stop).find(|signal| *signal != 0).unwrap_or(0);
     let process_group: u32 = subject.stat(5);
-    let mut name = proc.bytes("comm")?;
-    name.pop_if(|last| *last == b'\n');
-    Ok(Task {
+    Task {
         pid: subject.pid_number(),
         parent: subject.parent,
         process_group,
@@ -62,18 +87,18 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Result<T
         wait_status: if stop_signal == 0 { 0 } else { subject.stat(52) },
         controlling_terminal: subject.stat(7),
         in_foreground: subject.stat::<i64>(8) == i64::from(process_group),
-        personality: hexadecimal("personality")?,
+        personality: seen.personality,
         dumpable: u32::try_from(answers.result_or_zero(asked.dumpable)).unwrap_or_default(),
-        oom_score_adj: proc.text("oom_score_adj")?.trim().parse().unwrap_or_default(),
-        coredump_filter: hexadecimal("coredump_filter")?,
-        name: name.into(),
+        oom_score_adj: seen.oom_score_adj,
+        coredump_filter: seen.coredump_filter,
+        name: seen.name.as_slice().into(),
         memory: subject.shares.memory.id,
         descriptor_table: subject.shares.descriptors.id,
         filesystem: subject.shares.filesystem.id,
         signal_handlers: subject.shares.handlers.id,
         modes: Vec::new(),
         membarrier_registrations: u32::try_from(answers.result_or_zero(asked.membarrier)).unwrap_or_default(),
-    })
+    }
 }
 
 /// The note of a task that has ended: what its parent will learn, and where it stands.
@@ -91,7 +116,7 @@ pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> R
         );
     }
     // Those that it has left are not told.
-    namespaces.refuse(proc, out);
+    refuse_namespaces(proc, &namespaces.foreign(proc), out);
     let inner = proc.text("status")?;
     if parse::value(&inner, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1) {
         out.unsupported(
@@ -139,7 +164,7 @@ pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
 }
 
 /// Names what keeps the process from being asked or saved at all.
-pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], namespaces: &Namespaces, out: &mut Collected) {
+pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], seen: &Seen, out: &mut Collected) {
     for thread in frozen.threads() {
         let tid = thread.tid();
         if thread.registers().cs != USER_CS {
@@ -161,7 +186,7 @@ pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], namespaces: &Namespaces, o
             );
         }
     }
-    namespaces.refuse(ProcDir::new(frozen.pid()), out);
+    refuse_namespaces(ProcDir::new(frozen.pid()), &seen.foreign_namespaces, out);
 }
 
 /// Our own namespaces, by their kinds.
@@ -179,16 +204,21 @@ impl Namespaces {
         Namespaces(ours.collect())
     }
 
-    /// Names those of a process that are others: its paths, pids and clocks are not those that we see.
-    fn refuse(&self, proc: ProcDir, out: &mut Collected) {
-        for (kind, ours) in &self.0 {
-            if proc.link(&format!("ns/{kind}")).is_ok_and(|its| its != *ours) {
-                out.unsupported(
-                    format!("it lives in another {kind} namespace than this program"),
-                    format!("run ckpt-dump inside it: nsenter --target {} --all ckpt-dump ...", proc.pid()),
-                );
-            }
-        }
+    /// The kinds of those of a process that are others.
+    fn foreign(&self, proc: ProcDir) -> Vec<&'static str> {
+        let is_other =
+            |kind: &str, ours: &PathBuf| proc.link(&format!("ns/{kind}")).is_ok_and(|its| its != *ours);
+        self.0.iter().filter(|(kind, ours)| is_other(kind, ours)).map(|(kind, _)| *kind).collect()
+    }
+}
+
+/// Names the namespaces of a process that are others than ours: its paths, pids and clocks are not those that we see.
+fn refuse_namespaces(proc: ProcDir, foreign: &[&str], out: &mut Collected) {
+    for kind in foreign {
+        out.unsupported(
+            format!("it lives in another {kind} namespace than this program"),
+            format!("run ckpt-dump inside it: nsenter --target {} --all ckpt-dump ...", proc.pid()),
+        );
     }
 }
 

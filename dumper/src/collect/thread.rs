@@ -151,8 +151,14 @@ pub fn collect(
         Err(Errno::EIO | Errno::EINVAL) => (0, 0, 0, 0),
         answer => answer.map_err(failed)?,
     };
-    let mut name = subject.proc.thread_bytes(facts.tid, "comm")?;
-    name.pop_if(|last| *last == b'\n');
+    let name = match tid == subject.pid().leader() {
+        true => subject.seen.task.name.clone(),
+        false => {
+            let mut name = subject.proc.thread_bytes(facts.tid, "comm")?;
+            name.pop_if(|last| *last == b'\n');
+            name
+        }
+    };
     let note = Thread {
         pid: subject.pid_number(),
         tid: tid.0.cast_unsigned(),
