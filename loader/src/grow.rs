@@ -81,17 +81,11 @@ impl<'a> Growing<'a> {
                     return Err(error);
                 }
                 Step::Memory => self.make_memory()?,
-                Step::Fork(child) if self.world.process(*child)?.shares_memory => {
-                    self.make_sharing(*child)?
-                }
-                Step::Fork(child) => {
-                    if is_child(make(self.world, *child, false)?) {
-                        self.world.become_child(*child)?;
-                        return Ok(Some(*child));
-                    }
-                }
-                Step::ForkSibling(child) => {
-                    if is_child(make(self.world, *child, true)?) {
+                Step::Fork(child) | Step::ForkSibling(child) => {
+                    let sibling = matches!(step, Step::ForkSibling(_));
+                    if self.world.process(*child)?.shares_memory {
+                        self.make_sharing(*child, sibling)?;
+                    } else if is_child(make(self.world, *child, sibling)?) {
                         self.world.become_child(*child)?;
                         return Ok(Some(*child));
                     }
@@ -140,7 +134,7 @@ impl<'a> Growing<'a> {
     }
 
     /// Makes a task that shares this one's memory.
-    fn make_sharing(&mut self, child: usize) -> Result<()> {
+    fn make_sharing(&mut self, child: usize, sibling: bool) -> Result<()> {
         const ARENA_BYTES: usize = 1 << 20;
         let (world, standing, inherited) = (self.world, self.standing, self.inherited);
         let process = world.process(child)?;
@@ -158,10 +152,14 @@ impl<'a> Growing<'a> {
             let Err(error) = grown;
             assemble::fail(world, &error);
         };
-        let flags = flags | shared_flags(world, child);
-        let made =
-            sys::fork_sharing(pid.cast_signed(), process.exit_signal.cast_signed(), flags, Box::new(life))
-                .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))?;
+        let mut flags = flags | shared_flags(world, child);
+        let mut exit_signal = process.exit_signal.cast_signed();
+        if sibling {
+            // With its maker's.
+            (flags, exit_signal) = (flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), 0);
+        }
+        let made = sys::fork_sharing(pid.cast_signed(), exit_signal, flags, Box::new(life))
+            .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))?;
         world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
         Ok(())
     }
