@@ -12,6 +12,7 @@ pub mod freeze;
 pub mod hatch;
 pub mod memory;
 mod parse;
+mod parts;
 pub mod procdir;
 pub mod sharing;
 mod sys;
@@ -100,20 +101,23 @@ pub fn check(options: &Options) -> Result<Findings, Error> {
 }
 
 /// About how many bytes of memory there will be to save. Of pages that several processes share, each counts its part.
+///
+/// The processes run on meanwhile: what can be made ready for the time when they stand still is done by the way.
 fn memory_bytes(roots: &[Pid]) -> u64 {
     let sum = |text: &str, keys: &[&str]| -> u64 {
         keys.iter().map(|key| parse::decimal(text, key).unwrap_or(0) << 10).sum()
     };
     let pids = freeze::descendants(roots);
+    parts::in_parts(&pids, |pid| ProcDir::new(*pid).make_ready());
     if let [alone] = pids.as_slice() {
         let status = ProcDir::new(*alone).text("status").unwrap_or_default();
         return sum(&status, &["RssAnon", "RssShmem", "VmSwap"]);
     }
-    let parts = pids.into_iter().map(|pid| {
-        let rollup = ProcDir::new(pid).text("smaps_rollup").unwrap_or_default();
+    let parts = parts::in_parts(&pids, |pid| {
+        let rollup = ProcDir::new(*pid).text("smaps_rollup").unwrap_or_default();
         sum(&rollup, &["Pss_Anon", "Pss_Shmem", "SwapPss"])
     });
-    parts.sum()
+    parts.into_iter().sum()
 }
 
 fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {

@@ -76,8 +76,11 @@ impl TaskMemory {
 
     fn read_gently(&self, ranges: &[(u64, u64)], buf: &mut [u8]) -> Result<(), Errno> {
         let mut rest = buf;
-        for (address, len) in ranges {
-            let (mine, after) = rest.split_at_mut(usize::try_from(*len).map_err(|_| Errno::EFAULT)?);
+        // Those that follow one another are read at once.
+        for together in ranges.chunk_by(|(first, len), (next, _)| first + len == *next) {
+            let Some((address, _)) = together.first() else { continue };
+            let len: u64 = together.iter().map(|(_, len)| len).sum();
+            let (mine, after) = rest.split_at_mut(usize::try_from(len).map_err(|_| Errno::EFAULT)?);
             self.read(*address, mine)?;
             rest = after;
         }

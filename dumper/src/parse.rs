@@ -49,7 +49,10 @@ pub(crate) fn syscall_number(text: &str) -> Option<i64> {
 
 /// The value of `key` in lines of `key:\tvalue`, as `/proc/PID/status` and `fdinfo` have them.
 pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':').map(str::trim))
+    let begins_line = |at: usize| at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n');
+    let mut found = text.match_indices(key).filter(|(at, _)| begins_line(*at));
+    let rest = found.find_map(|(at, _)| text.get(at + key.len()..)?.strip_prefix(':'))?;
+    rest.lines().next().map(str::trim)
 }
 
 /// A hexadecimal value of `key`.

@@ -104,6 +104,42 @@ impl ProcDir {
         Ok(numbers)
     }
 
+    /// Has the kernel make the entries of the files that will be read when it stands still: it does so when a file of
+    /// `/proc` is first looked up, and that takes longer than reading it.
+    pub fn make_ready(self) {
+        const FILES: [&str; 21] = [
+            "status",
+            "stat",
+            "smaps",
+            "pagemap",
+            "mem",
+            "personality",
+            "coredump_filter",
+            "oom_score_adj",
+            "limits",
+            "timers",
+            "auxv",
+            "exe",
+            "cwd",
+            "root",
+            "ns/mnt",
+            "ns/pid",
+            "ns/user",
+            "ns/ipc",
+            "ns/net",
+            "ns/time",
+            "ns/uts",
+        ];
+        let make = |name: &str| drop(fs::symlink_metadata(self.path(name)));
+        FILES.into_iter().for_each(make);
+        make(&format!("task/{}/children", self.pid));
+        make(&format!("task/{}/status", self.pid));
+        for number in self.numbers("fd").unwrap_or_default() {
+            make(&format!("fd/{number}"));
+            make(&format!("fdinfo/{number}"));
+        }
+    }
+
     /// Its threads, ascending.
     pub fn threads(self) -> Result<Vec<Tid>, Error> {
         Ok(self.numbers("task")?.into_iter().filter_map(|tid| i32::try_from(tid).ok()).map(Tid).collect())

@@ -6,6 +6,7 @@
 
 pub mod stub;
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A system call's number and name.
@@ -51,10 +52,13 @@ pub enum Op {
     },
 }
 
+/// What an operation is for, in messages.
+pub type Purpose = Cow<'static, str>;
+
 /// Operations in order, each with a few words on what and whom it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
-    ops: Vec<(Op, String)>,
+    ops: Vec<(Op, Purpose)>,
 }
 
 /// A call that failed: which, and the error number.
@@ -89,24 +93,29 @@ impl Program {
         Program::default()
     }
 
+    /// The same, with room for so many operations.
+    pub fn with_capacity(count: usize) -> Program {
+        Program { ops: Vec::with_capacity(count) }
+    }
+
     /// Appends an operation, `purpose` saying what and whom it is for. Returns its index.
-    pub fn push(&mut self, op: Op, purpose: impl Into<String>) -> usize {
+    pub fn push(&mut self, op: Op, purpose: impl Into<Purpose>) -> usize {
         self.ops.push((op, purpose.into()));
         self.ops.len() - 1
     }
 
     /// Appends a call whose error is an answer.
-    pub fn ask(&mut self, call: SystemCall, args: &[u64], purpose: impl Into<String>) -> usize {
+    pub fn ask(&mut self, call: SystemCall, args: &[u64], purpose: impl Into<Purpose>) -> usize {
         self.push(Op::Ask(call, padded(args)), purpose)
     }
 
     /// Appends a call that must succeed.
-    pub fn must(&mut self, call: SystemCall, args: &[u64], purpose: impl Into<String>) -> usize {
+    pub fn must(&mut self, call: SystemCall, args: &[u64], purpose: impl Into<Purpose>) -> usize {
         self.push(Op::Must(call, padded(args)), purpose)
     }
 
     /// The operations with their purposes.
-    pub fn ops(&self) -> &[(Op, String)] {
+    pub fn ops(&self) -> &[(Op, Purpose)] {
         &self.ops
     }
 

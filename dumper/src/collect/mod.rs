@@ -31,6 +31,7 @@ use crate::freeze::{Frozen, Node, Stopped, Tree};
 use crate::hatch::Answers;
 use crate::memory::TaskMemory;
 use crate::parse;
+use crate::parts::in_parts;
 use crate::procdir::ProcDir;
 use crate::sharing::{self, Shares};
 use binfmt::address::{Pid, Tid};
@@ -177,35 +178,6 @@ impl Look {
     }
 }
 
-/// So many threads look at tasks at once.
-const LOOKERS: usize = 8;
-
-/// Looks at all tasks, at many of them from several threads: the kernel's answers take most of the time, and none of
-/// them has to come from the thread that traces.
-fn look_at_all(members: &[Frozen], shares: &[Shares], namespaces: &Namespaces) -> Result<Vec<Look>, Error> {
-    const FEW: usize = 3;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOOKERS);
-    let tasks: Vec<(&Frozen, &Shares)> = members.iter().zip(shares).collect();
-    let look = |part: &[(&Frozen, &Shares)]| {
-        let looks = part.iter().map(|(frozen, shares)| Look::at(frozen, shares, namespaces));
-        looks.collect::<Result<Vec<_>, Error>>()
-    };
-    if members.len() <= FEW || threads == 1 {
-        return look(&tasks);
-    }
-    let (first, others) = tasks.split_at(tasks.len().div_ceil(threads));
-    let parts = std::thread::scope(|scope| {
-        let helpers: Vec<_> =
-            others.chunks(first.len()).map(|part| (part, scope.spawn(move || look(part)))).collect();
-        let mut parts = vec![look(first)];
-        // A part that was lost with its thread is looked at here.
-        parts.extend(helpers.into_iter().map(|(part, helper)| helper.join().unwrap_or_else(|_| look(part))));
-        parts
-    });
-    let parts = parts.into_iter().collect::<Result<Vec<_>, Error>>()?;
-    Ok(parts.into_iter().flatten().collect())
-}
-
 /// Reads everything off a frozen tree.
 pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> {
     let mut out = Collected::default();
@@ -213,7 +185,9 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
     let shares = sharing::among(&pids)?;
     let namespaces = Namespaces::own();
-    let looks = look_at_all(tree.members(), &shares, &namespaces)?;
+    let tasks: Vec<(&Frozen, &Shares)> = tree.members().iter().zip(&shares).collect();
+    let looks = in_parts(&tasks, |(frozen, shares)| Look::at(frozen, shares, &namespaces));
+    let looks = looks.into_iter().collect::<Result<Vec<_>, Error>>()?;
     for (frozen, look) in tree.members().iter().zip(&looks) {
         out.look_at(frozen.pid());
         task::refuse(frozen, &look.facts, &look.seen.task, &mut out);

@@ -81,7 +81,9 @@ pub struct Questions {
 impl Questions {
     /// No questions.
     pub fn new() -> Questions {
-        Questions::default()
+        /// About as many as a leader is asked.
+        const MANY: usize = 96;
+        Questions { asked: Vec::with_capacity(MANY), ..Questions::default() }
     }
 
     /// Adds a question with `answer_bytes` of room for what the kernel writes. `purpose` is what it asks for.
@@ -149,7 +151,7 @@ impl Questions {
     /// The program that asks them, with its scratch memory at `scratch`. A child forked meanwhile by another thread must
     /// not inherit that: it is the first thing it sees to.
     pub fn program(&self, scratch: u64) -> Program {
-        let mut program = Program::new();
+        let mut program = Program::with_capacity(self.asked.len() + self.own());
         let dont_fork = u64::from(libc::MADV_DONTFORK.cast_unsigned());
         program.ask(system_call!(SYS_madvise), &[scratch, 4096, dont_fork], "the scratch memory");
         let answers = scratch + self.answers_at();

@@ -141,6 +141,7 @@ pub fn place(
 fn shared_pages(members: &[Member<'_>]) -> Result<Vec<Vec<Alias>>, Error> {
     const THREADS: usize = 4;
     const FEW: usize = 8;
+    const FEW_LOOKS: usize = 64;
     let visible = frames::are_visible(members);
     let windows = windows(members);
     let next = AtomicUsize::new(0);
@@ -160,7 +161,11 @@ fn shared_pages(members: &[Member<'_>]) -> Result<Vec<Vec<Alias>>, Error> {
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let helpers = if windows.len() > FEW { cores.min(THREADS) - 1 } else { 0 };
+    let helpers = if windows.len() > FEW || windows.len() * members.len() > FEW_LOOKS {
+        cores.min(THREADS) - 1
+    } else {
+        0
+    };
     let results: Vec<Result<Vec<_>, Error>> = std::thread::scope(|scope| {
         let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
         let mut results = vec![work()];

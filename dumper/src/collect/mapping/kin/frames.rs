@@ -4,7 +4,7 @@
 //! frozen process. So the frames of an owner are looked at again after those of all others: a page that was in the same
 //! frame before and after was there in between, when another memory had it there too.
 
-use super::{Member, SharedPage, WINDOW_BYTES, entries};
+use super::{Member, SharedPage, entries};
 use crate::error::Error;
 use crate::parse::u64_at;
 use binfmt::address::PAGE_BYTES;
@@ -63,8 +63,16 @@ fn each(
 
 /// The pages between `from` and `to` that a member has from an earlier one, for each member ascending.
 pub(super) fn compare(members: &[Member<'_>], from: u64, to: u64) -> Result<Vec<SharedPage>, Error> {
+    // As much of the window as anybody has pages in.
+    let ends = |member: &Member<'_>| {
+        let pieces = member.pieces_in(from, to);
+        pieces.fold((to, from), |(start, end), piece| (start.min(piece.0), end.max(piece.1)))
+    };
+    let (from, to) =
+        members.iter().map(ends).fold((to, from), |all, one| (all.0.min(one.0), all.1.max(one.1)));
     let mut buffer = Vec::new();
-    let mut slots = vec![Slot::default(); usize::try_from(WINDOW_BYTES / PAGE_BYTES).unwrap_or_default()];
+    let slots = usize::try_from(to.saturating_sub(from) / PAGE_BYTES).unwrap_or_default();
+    let mut slots = vec![Slot::default(); slots];
     // Those at whose address an earlier memory has another page that can be shared: the first owner, and whether it stayed.
     let mut others: HashMap<(u64, u64), (usize, bool)> = HashMap::new();
     let mut shared: Vec<(SharedPage, u64)> = Vec::new();

@@ -1,0 +1,46 @@
+//! Work on many tasks, done by several threads: the kernel's answers take most of the time, and most of them need not come
+//! to the thread that traces.
+
+use std::thread;
+
+/// So many threads at most.
+const THREADS: usize = 8;
+/// For so few items a thread costs more than it brings.
+const FEW: usize = 3;
+
+/// What `work` makes of `items`, in their order; several threads get a part of them each.
+pub(crate) fn in_parts<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let all = |part: &[T]| part.iter().map(&work).collect::<Vec<R>>();
+    if items.len() <= FEW || threads == 1 {
+        return all(items);
+    }
+    let (first, others) = items.split_at(items.len().div_ceil(threads));
+    thread::scope(|scope| {
+        let all = &all;
+        let parts = others.chunks(first.len());
+        let helpers: Vec<_> = parts.map(|part| (part, scope.spawn(move || all(part)))).collect();
+        let mut done = all(first);
+        // A part that was lost with its thread is done here.
+        for (part, helper) in helpers {
+            done.extend(helper.join().unwrap_or_else(|_| all(part)));
+        }
+        done
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_items_come_back_in_their_order() {
+        for count in [0, 1, 3, 4, 5, 9, 100] {
+            let items: Vec<usize> = (0..count).collect();
+            assert_eq!(
+                in_parts(&items, |item| item * 2),
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
+        }
+    }
+}
