@@ -27,6 +27,9 @@ pub struct Options {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub plan: bool,
+    /// Print every step of that plan when it is taken
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Have descriptor N of the program lead to the file PATH (repeatable)
     #[arg(long = "fd", value_name = "N=PATH")]
     pub descriptors: Vec<String>,

@@ -75,6 +75,7 @@ impl<'a> Growing<'a> {
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
         for (place, step) in process.steps.iter().enumerate().skip(self.done) {
+            plan::tell(self.world.image, self.world.skeleton, self.me, step, self.world.stage);
             match step {
                 Step::Exec => {
                     let Err(error) = self.world.exec(self.me, place + 1);

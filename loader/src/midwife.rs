@@ -81,6 +81,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         joins_session: plan.joins_session,
         user_namespace: plan.identity == Identity::Namespace && plan.inner_ids.is_some(),
         by_handler: plan.by_handler,
+        verbose: options.verbose,
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
         steps_done: 0,

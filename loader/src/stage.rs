@@ -49,6 +49,8 @@ pub struct Stage {
     pub user_namespace: bool,
     /// Whether the image was exec'd through its handler, by which tasks that had exec'd then do so again.
     pub by_handler: bool,
+    /// Whether every step is told.
+    pub verbose: bool,
     /// The process group of the founder.
     pub callers_group: u32,
     /// Which process of the skeleton this is.
@@ -83,6 +85,7 @@ impl Stage {
             i64::from(self.joins_session),
             i64::from(self.user_namespace),
             i64::from(self.by_handler),
+            i64::from(self.verbose),
             self.callers_group.into(),
             i64::try_from(self.process).unwrap_or(0),
             i64::try_from(self.steps_done).unwrap_or(0),
@@ -112,6 +115,7 @@ impl Stage {
             joins,
             user,
             handler,
+            verbose,
             group,
             process,
             steps,
@@ -140,6 +144,7 @@ impl Stage {
             joins_session: joins != 0,
             user_namespace: user != 0,
             by_handler: handler != 0,
+            verbose: verbose != 0,
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
             steps_done: usize::try_from(steps).map_err(|_| broken())?,

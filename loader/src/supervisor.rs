@@ -14,7 +14,7 @@ use crate::midwife::helper::{self, Duties, Hired};
 use crate::midwife::{self, Midwife};
 use crate::namespace;
 use crate::plan::skeleton::{self, Process, Role, Step};
-use crate::plan::{Host, Plan, ROOT};
+use crate::plan::{self, Host, Plan, ROOT};
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -40,7 +40,8 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let supervisor = nix::unistd::getpid();
     let hired = hire(&midwife, &image, &plan, &shelf, || place.give_terminal())?;
     let mut root = None;
-    let delivered = match found(&image, &plan, &hired, &mut root) {
+    let tell = |step: &Step| plan::tell(&image, &plan.skeleton, 0, step, &stage);
+    let delivered = match found(&image, &plan, &hired, tell, &mut root) {
         Ok(Some(child)) => {
             end_with(supervisor, plan.identity)?;
             control.unmap()?;
@@ -106,11 +107,18 @@ fn hire<'a>(
 }
 
 /// Goes through the founder's steps. In a process that it makes, returns which that is.
-fn found(image: &Image, plan: &Plan, hired: &Hired<'_>, root: &mut Option<Pid>) -> Result<Option<usize>> {
+fn found(
+    image: &Image,
+    plan: &Plan,
+    hired: &Hired<'_>,
+    tell: impl Fn(&Step),
+    root: &mut Option<Pid>,
+) -> Result<Option<usize>> {
     let control = hired.midwife.control;
     let wanted = plan.ids_of(image);
     let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
     for step in &founder.steps {
+        tell(step);
         match step {
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);

@@ -14,7 +14,8 @@ use crate::error::{Error, Refusal, Result};
 use crate::midwife::{Stop, Ward};
 use crate::namespace;
 use crate::rebuild::shm::{self, Fate, Objection};
-use crate::stage::Identity;
+use crate::stage::{Identity, Stage};
+use crate::sys;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
@@ -23,6 +24,7 @@ use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
+use skeleton::text::Words;
 use skeleton::{CALLERS, Member, Role, Skeleton, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -201,6 +203,18 @@ fn outside(image: &Image) -> (Option<u32>, Option<u32>) {
     let mut in_it = image.all::<Task>().filter(|task| Some(task.session) == session);
     let group = in_it.find(|task| elsewhere(task.process_group, task.group_has_leader));
     (group.map(|task| task.process_group), session)
+}
+
+/// Tells a step that is taken.
+pub fn tell(image: &Image, skeleton: &Skeleton, place: usize, step: &Step, stage: &Stage) {
+    if !stage.verbose {
+        return;
+    }
+    let name = |pid: u32| image.about::<Task>(pid).next().map(|task| task.name.to_string());
+    if let Some(line) = skeleton.line(place, step, &Words { name: &name, ..Words::default() }) {
+        // Nobody may be there to read it.
+        let _ = nix::unistd::write(sys::borrow(stage.report), format!("{line}\n").as_bytes());
+    }
 }
 
 /// Every process and thread id of the image.
@@ -432,29 +446,36 @@ fn steps(
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
-        Identity::Keep | Identity::Namespace => {
-            if identity == Identity::Namespace {
-                let ipc = if segments.is_empty() { "" } else { ", System V IPC" };
-                steps.push(format!("unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
-            }
-            for process in skeleton.processes.iter().skip(ROOT) {
-                let task = image.about::<Task>(process.pid).next();
-                let what = task.map_or("a helper".to_owned(), |task| task.name.to_string());
-                steps.push(format!("clone3(set_tid=[{}])  # {what}", process.pid));
-                if task.is_some_and(|task| task.has_execed) {
-                    steps.push("execve(image)  # it had exec'd since its fork".to_owned());
-                }
-            }
+        Identity::Namespace => {
+            let ipc = if segments.is_empty() { "" } else { ", System V IPC" };
+            steps.push(format!("ckpt: unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
         }
         Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
+        Identity::Keep => {}
     }
     steps.extend(shm::steps(image, segments));
-    for task in image.all::<Task>().filter(|task| task.state != RunState::Zombie) {
-        steps.extend(crate::rebuild::mapping::steps(image, memory(image, task)?));
+    steps.extend(crate::rebuild::descriptor::shared_steps(image));
+    let task_of = |pid: u32| image.about::<Task>(pid).next();
+    let memory_of = |pid: u32| task_of(pid).and_then(|task| memory(image, task).ok());
+    let name = |pid: u32| task_of(pid).map(|task| task.name.to_string());
+    let made = |pid: u32| {
+        let Some((task, own)) = task_of(pid).zip(memory_of(pid)) else { return Vec::new() };
+        let inherited = memory_of(task.parent).filter(|_| !task.has_execed);
+        crate::rebuild::mapping::steps(image, own, inherited)
+    };
+    let rest = |pid: u32| {
+        let Some(task) = task_of(pid) else { return Vec::new() };
+        let mut steps = crate::rebuild::descriptor::steps(image, task);
         let others = thread_ids(image, task).into_iter().skip(1);
-        steps.extend(others.map(|tid| format!("clone3(CLONE_THREAD, set_tid=[{tid}])  # a thread")));
+        steps.extend(others.map(|tid| format!("clone3(CLONE_THREAD, set_tid={tid})  # a thread")));
+        steps
+    };
+    let words = Words { name: &name, memory: &made, rest: &rest };
+    match identity {
+        // Nobody is made but the founder, who becomes the root.
+        Identity::Fresh => steps.extend(made(root.pid).into_iter().chain(rest(root.pid))),
+        Identity::Keep | Identity::Namespace => steps.extend(skeleton.lines(&words)),
     }
-    steps.extend(crate::rebuild::descriptor::steps(image));
     steps.push(format!("rt_sigreturn() x {}  # all threads go", image.all::<Thread>().count()));
     Ok(steps)
 }

@@ -8,6 +8,7 @@ use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use binfmt::note::file::OpenFile;
 use binfmt::note::memfd::OpenMemfd;
 use binfmt::note::pipe::Pipe;
+use binfmt::note::task::Task;
 use binfmt::note::terminal::OpenTerminal;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -54,28 +55,43 @@ impl OwnStdio {
     }
 }
 
-/// What `--plan` says of the descriptors.
-pub fn steps(image: &Image) -> Vec<String> {
-    let numbers = |id: u32| {
-        let tables = image.all::<DescriptorTable>();
-        let entries =
-            tables.flat_map(|table| &table.descriptors).filter(move |entry| entry.description == id);
-        entries.map(|entry| entry.number.to_string()).collect::<Vec<_>>().join(", ")
+/// What `--plan` says of the descriptions that several tasks have.
+pub fn shared_steps(image: &Image) -> Vec<String> {
+    let shared = image.all::<Description>().filter(|description| holders(image, description.id) > 1);
+    let is_opened = |description: &&Description| {
+        !matches!(
+            description.kind,
+            DescriptionKind::Outside | DescriptionKind::Terminal | DescriptionKind::Closed
+        )
     };
-    image
-        .all::<Description>()
-        .map(|description| match description.kind {
-            DescriptionKind::Outside | DescriptionKind::Terminal => {
-                format!(
-                    "dup2()  # {} takes the loader's own (it was {})",
-                    numbers(description.id),
-                    description.label
-                )
-            }
-            DescriptionKind::Closed => format!("# {} stays closed", numbers(description.id)),
-            _ => format!("open({})  # descriptor {}", description.label, numbers(description.id)),
-        })
-        .collect()
+    let line = |description: &Description| format!("ckpt: open({})  # once for all", description.label);
+    shared.filter(is_opened).map(line).collect()
+}
+
+/// How many descriptor tables have a description.
+fn holders(image: &Image, description: u32) -> usize {
+    let has =
+        |table: &&DescriptorTable| table.descriptors.iter().any(|entry| entry.description == description);
+    image.all::<DescriptorTable>().filter(has).count()
+}
+
+/// What `--plan` says of the descriptors of a task.
+pub fn steps(image: &Image, task: &Task) -> Vec<String> {
+    let table = image.all::<DescriptorTable>().find(|table| table.id == task.descriptor_table);
+    let mut numbers: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for entry in table.into_iter().flat_map(|table| &table.descriptors) {
+        numbers.entry(entry.description).or_default().push(entry.number.to_string());
+    }
+    let line = |description: &Description, numbers: String| match description.kind {
+        DescriptionKind::Outside | DescriptionKind::Terminal => {
+            format!("dup2()  # {numbers} takes the loader's own (it was {})", description.label)
+        }
+        DescriptionKind::Closed => format!("# {numbers} stays closed"),
+        _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
+        _ => format!("open({})  # descriptor {numbers}", description.label),
+    };
+    let all = image.all::<Description>();
+    all.filter_map(|description| Some(line(description, numbers.get(&description.id)?.join(", ")))).collect()
 }
 
 /// A duplicate of `number`, which must be open, at or above `above`, closed on exec.

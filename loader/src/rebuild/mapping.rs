@@ -17,16 +17,24 @@ use binfmt::image::{Image, Owner};
 use binfmt::note::mapping::{Backing, MappedObject, Mapping, Memory, ObjectKind};
 use inherited::Inherited;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const MAP_HUGE_SHIFT: u32 = 26;
 const MADV_GUARD_INSTALL: i32 = 102;
 
-/// What `--plan` says of the mappings.
-pub fn steps(image: &Image, memory: &Memory) -> Vec<String> {
-    let mut steps: Vec<String> = memory.mappings.iter().map(|mapping| step(image, mapping)).collect();
+/// What `--plan` says of the mappings: of those that are not `inherited`.
+pub fn steps(image: &Image, memory: &Memory, inherited: Option<&Memory>) -> Vec<String> {
+    let lines =
+        |memory: &Memory| memory.mappings.iter().map(|mapping| step(image, mapping)).collect::<Vec<String>>();
+    let mut steps = lines(memory);
+    if let Some(inherited) = inherited {
+        let theirs: BTreeSet<String> = lines(inherited).into_iter().collect();
+        let all = steps.len();
+        steps.retain(|step| !theirs.contains(step));
+        steps.insert(0, format!("# it has inherited {} mappings", all - steps.len()));
+    }
     let stored = image.segments_of(Owner::Memory(memory.id)).map(|(segment, _)| segment.len_bytes);
     let (count, bytes) = stored.fold((0u64, 0u64), |(count, bytes), len| (count + 1, bytes + len));
     steps.push(format!("pread() x {count}  # {bytes} bytes of memory"));

@@ -16,7 +16,7 @@ mod member;
 mod memory;
 mod rise;
 mod table;
-mod text;
+pub mod text;
 mod weave;
 
 pub use member::{CALLERS, Member};

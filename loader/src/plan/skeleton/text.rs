@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 impl Skeleton {
-    /// One line for each call, as strace would print them, in a possible order. `name` tells what to call a task.
-    pub fn lines(&self, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
+    /// One line for each call, as strace would print them, in a possible order.
+    pub fn lines(&self, words: &Words<'_>) -> Vec<String> {
         let mut reader = Reader {
             skeleton: self,
+            words,
             labels: self.labels(),
-            names: self.processes.iter().map(|process| name(process.pid)).collect(),
             done: vec![0; self.processes.len()],
             born: BTreeSet::from([0]),
             barriers: self.meetings(),
@@ -19,6 +19,13 @@ impl Skeleton {
         };
         reader.read();
         reader.lines
+    }
+
+    /// The line of one step, if there is anything to tell.
+    pub fn line(&self, place: usize, step: &Step, words: &Words<'_>) -> Option<String> {
+        let labels = self.labels();
+        let text = self.text(step, &labels, words)?;
+        Some(format!("{}: {text}", labels.get(place)?))
     }
 
     /// Who comes to each barrier.
@@ -52,15 +59,31 @@ impl Skeleton {
 
 impl fmt::Display for Skeleton {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines(|_| None).iter().try_for_each(|line| writeln!(out, "{line}"))
+        self.lines(&Words::default()).iter().try_for_each(|line| writeln!(out, "{line}"))
+    }
+}
+
+/// What the skeleton itself does not know of tasks, by their process ids.
+pub struct Words<'a> {
+    /// What to call it.
+    pub name: &'a dyn Fn(u32) -> Option<String>,
+    /// The calls that make its memory, one a line.
+    pub memory: &'a dyn Fn(u32) -> Vec<String>,
+    /// The calls that make the rest of it.
+    pub rest: &'a dyn Fn(u32) -> Vec<String>,
+}
+
+impl Default for Words<'_> {
+    fn default() -> Self {
+        Words { name: &|_| None, memory: &|_| Vec::new(), rest: &|_| Vec::new() }
     }
 }
 
 /// Lets one after the other go as far as it can.
 struct Reader<'a> {
     skeleton: &'a Skeleton,
+    words: &'a Words<'a>,
     labels: Vec<String>,
-    names: Vec<Option<String>>,
     /// How many steps each has done.
     done: Vec<usize>,
     born: BTreeSet<usize>,
@@ -108,14 +131,28 @@ impl<'a> Reader<'a> {
             _ => true,
         };
         if may_go {
-            if let Some(text) = self.text(step) {
-                self.lines.push(format!("{}: {text}", self.label(place)));
-            }
+            self.tell(place, step);
             if let Some(done) = self.done.get_mut(place) {
                 *done += 1;
             }
         }
         may_go
+    }
+
+    fn tell(&mut self, place: usize, step: &Step) {
+        let pid = self.process(place).map_or(0, |process| process.pid);
+        let calls = match step {
+            Step::Memory => (self.words.memory)(pid),
+            Step::Finish => (self.words.rest)(pid),
+            _ => Vec::new(),
+        };
+        let calls = match calls.is_empty() {
+            true => self.skeleton.text(step, &self.labels, self.words).into_iter().collect(),
+            false => calls,
+        };
+        for call in calls {
+            self.lines.push(format!("{}: {call}", self.label(place)));
+        }
     }
 
     fn has_ended(&self, place: usize) -> bool {
@@ -135,13 +172,16 @@ impl<'a> Reader<'a> {
         }
         is_open
     }
+}
 
-    fn text(&self, step: &Step) -> Option<String> {
+impl Skeleton {
+    fn text(&self, step: &Step, labels: &[String], words: &Words<'_>) -> Option<String> {
+        let label = |place: &usize| labels.get(*place).map_or("", String::as_str);
         let text = match step {
             Step::Exec => "execve(loader)".to_owned(),
             Step::Memory => "mmap(...)  # its memory stands".to_owned(),
-            Step::Fork(child) => self.clone(*child, ""),
-            Step::ForkSibling(child) => self.clone(*child, "CLONE_PARENT"),
+            Step::Fork(child) => self.clone(*child, "", labels, words),
+            Step::ForkSibling(child) => self.clone(*child, "CLONE_PARENT", labels, words),
             Step::BecomeSubreaper => "prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans come here".to_owned(),
             Step::EndSubreaper => "prctl(PR_SET_CHILD_SUBREAPER, 0)".to_owned(),
             Step::Setsid => "setsid()".to_owned(),
@@ -149,16 +189,16 @@ impl<'a> Reader<'a> {
             Step::JoinGroup(group) => format!("setpgid(0, {group})"),
             Step::JoinCallersGroup => "setpgid(0, getpgid(ckpt))".to_owned(),
             Step::Barrier(_) | Step::Finish => return None,
-            Step::Reap(child) => format!("wait4({}, __WALL)", self.label(*child)),
+            Step::Reap(child) => format!("wait4({}, __WALL)", label(child)),
             Step::Exit => "exit(0)".to_owned(),
             Step::Die => "exit()  # stays a zombie".to_owned(),
-            Step::Await(child) => format!("waitid({}, WNOWAIT)", self.label(*child)),
+            Step::Await(child) => format!("waitid({}, WNOWAIT)", label(child)),
         };
         Some(text)
     }
 
-    fn clone(&self, place: usize, flag: &str) -> String {
-        let Some(process) = self.process(place) else { return String::new() };
+    fn clone(&self, place: usize, flag: &str, labels: &[String], words: &Words<'_>) -> String {
+        let Some(process) = self.processes.get(place) else { return String::new() };
         let mut arguments = Vec::new();
         if process.pid != 0 {
             arguments.push(format!("set_tid={}", process.pid));
@@ -172,9 +212,9 @@ impl<'a> Reader<'a> {
         if process.exit_signal != SIGCHLD && flag.is_empty() {
             arguments.push(format!("exit_signal={}", signal_name(process.exit_signal)));
         }
-        let mut notes: Vec<String> = self.names.get(place).cloned().flatten().into_iter().collect();
+        let mut notes: Vec<String> = (words.name)(process.pid).into_iter().collect();
         match process.role {
-            Role::Helper if process.pid == 0 => notes.push(self.label(place).to_owned()),
+            Role::Helper if process.pid == 0 => notes.extend(labels.get(place).cloned()),
             Role::Helper => notes.push("a helper, for the group or session it led".to_owned()),
             Role::Task if process.steps.contains(&Step::Exec) => notes.push("exec'd".to_owned()),
             Role::Founder | Role::Task => {}

@@ -1,5 +1,6 @@
 //! Trees that one meets, and what their plans read like.
 
+use super::super::text::Words;
 use super::super::{CALLERS, Member, SIGCHLD, plan};
 
 /// A living task that has exec'd.
@@ -17,7 +18,8 @@ fn task(pid: u32, parent: u32, group: u32, session: u32) -> Member {
 }
 
 fn read(tasks: &[Member]) -> Vec<String> {
-    plan(tasks).expect("a plan").lines(|pid| (pid == 21).then(|| "sort".to_owned()))
+    let name = |pid| (pid == 21).then(|| "sort".to_owned());
+    plan(tasks).expect("a plan").lines(&Words { name: &name, ..Words::default() })
 }
 
 #[test]
