@@ -8,14 +8,16 @@
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::error::{Error, Result};
+use crate::stage::Stage;
 use crate::sys::{self, MmMap};
 use binfmt::address::PAGE_BYTES;
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_LOAD, ProgramHeader};
 use goblin::elf::{Elf, Header};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::convert::Infallible;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 const AT_NULL: u64 = 0;
@@ -30,10 +32,14 @@ const AT_SYSINFO_EHDR: u64 = 33;
 const TUNABLES: &str = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.pthread.rseq=0";
 const TUNABLE_HUGE_PAGES: &str = ":glibc.malloc.hugetlb=1";
 
-/// Starts the loader again in `hole` with these arguments. What this start holds is gone then, but for descriptors.
-pub fn start(hole: Hole, arguments: &[String]) -> Result<Infallible> {
-    let executable = Executable::open()?;
-    let heap = copy_segments(hole, &executable)?;
+/// Starts the loader again in the stage's hole. What this start holds is gone then, but for descriptors.
+pub fn start(stage: &Stage) -> Result<Infallible> {
+    let (hole, arguments) = (stage.hole, &stage.to_arguments());
+    let executable = Executable::open(stage.loader)?;
+    let heap = match stage.loader {
+        Some(_) => map_segments(hole, &executable)?,
+        None => copy_segments(hole, &executable)?,
+    };
     let stack_start = hole.end() - STACK_BYTES;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     sys::map_fixed(stack_start, STACK_BYTES, read_write(), flags, None)
@@ -79,11 +85,15 @@ struct Executable {
 }
 
 impl Executable {
-    /// Reads the headers, and nothing else: the symbols are most of the file.
-    fn open() -> Result<Executable> {
+    /// Reads the headers, and nothing else: the symbols are most of the file. `copy` is one of [`copy`].
+    fn open(copy: Option<RawFd>) -> Result<Executable> {
         const NO_ELF: Error = Error::Internal("the loader's own executable is no ELF file");
         let failed = |error: std::io::Error| Error::io("read the loader's own executable", &error);
-        let file = File::open("/proc/self/exe").map_err(failed)?;
+        let file = match copy {
+            Some(copy) => sys::borrow(copy).try_clone_to_owned().map(File::from),
+            None => File::open("/proc/self/exe"),
+        };
+        let file = file.map_err(failed)?;
         let mut head = vec![0; 4096];
         file.read_exact_at(&mut head, 0).map_err(failed)?;
         let header = Elf::parse_header(&head).map_err(|_| NO_ELF)?;
@@ -128,6 +138,42 @@ fn copy_segments(hole: Hole, executable: &Executable) -> Result<u64> {
             .map_err(|error| Error::step("protect the loader's second image", error))?;
     }
     Ok(hole.start + len_bytes)
+}
+
+/// A copy of the loader's executable that has no name, for all starts of a tree. It may be mapped: what they do not
+/// change of it stands in memory once, and costs neither a fork nor the end of a start anything.
+pub fn copy() -> Result<OwnedFd> {
+    let failed = |error: std::io::Error| Error::io("copy the loader's own executable", &error);
+    let made = memfd_create(binfmt::underway::CONTROL_PAGE, MFdFlags::MFD_CLOEXEC);
+    let made = made.map_err(|error| Error::step("make a copy of the loader's own executable", error))?;
+    let mut copy = File::from(made);
+    std::io::copy(&mut File::open("/proc/self/exe").map_err(failed)?, &mut copy).map_err(failed)?;
+    Ok(copy.into())
+}
+
+/// Maps the segments of a copy to the start of the hole. Returns where the heap may begin.
+fn map_segments(hole: Hole, executable: &Executable) -> Result<u64> {
+    let failed = |error| Error::step("map the loader's second image", error);
+    let mut end = hole.start;
+    for header in executable.program_headers.iter().filter(|header| header.p_type == PT_LOAD) {
+        let start = hole.start + header.p_vaddr / PAGE_BYTES * PAGE_BYTES;
+        let stored_end = hole.start + header.p_vaddr + header.p_filesz;
+        end = hole.start + (header.p_vaddr + header.p_memsz).next_multiple_of(PAGE_BYTES);
+        let file_end = stored_end.next_multiple_of(PAGE_BYTES);
+        let from = Some((executable.file.as_fd(), header.p_offset / PAGE_BYTES * PAGE_BYTES));
+        sys::map_fixed(start, file_end - start, protection(header), libc::MAP_PRIVATE, from)
+            .map_err(failed)?;
+        if header.p_memsz > header.p_filesz {
+            // The rest of the last page is what follows in the file.
+            let rest = usize::try_from(file_end - stored_end).unwrap_or(0);
+            sys::write_at(stored_end, &vec![0; rest]);
+        }
+        if end > file_end {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            sys::map_fixed(file_end, end - file_end, protection(header), flags, None).map_err(failed)?;
+        }
+    }
+    Ok(end)
 }
 
 fn protection(header: &ProgramHeader) -> u32 {

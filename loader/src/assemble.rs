@@ -153,7 +153,8 @@ fn rebuild_descriptors(
     } else if sharing.makes {
         world.wait_for_sharers(&sharing.others)?;
         let first_own = plan::first_own_descriptor(image);
-        descriptor::place_shared(image, table, world.shelf, first_own, stage.control)?;
+        let own: Vec<RawFd> = [stage.control].into_iter().chain(stage.loader).collect();
+        descriptor::place_shared(image, table, world.shelf, first_own, &own)?;
     }
     Ok(executable)
 }

@@ -100,7 +100,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         },
         Identity::Fresh => {
             let stage = midwife::helper::spawn_helper(&image, &host, &plan, &call.options, None)?;
-            match aside::start(stage.hole, &stage.to_arguments())? {}
+            match aside::start(&stage)? {}
         }
     }
 }
@@ -111,7 +111,7 @@ fn stage_run(stage: Stage) -> ExitCode {
         Point::Aside => {
             cli::close_second_image();
             let next = Stage { point: Point::Assemble, ..stage };
-            let Err(error) = aside::start(next.hole, &next.to_arguments());
+            let Err(error) = aside::start(&next);
             return told("ckpt", &error);
         }
         Point::Assemble => assemble::assemble(&stage),

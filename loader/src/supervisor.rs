@@ -60,7 +60,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     })?;
     // What is left to do takes no memory.
     drop((image, host, plan, midwife));
-    for own in [stage.image, stage.control, stage.report] {
+    for own in [stage.image, stage.control, stage.report].into_iter().chain(stage.loader) {
         drop(sys::adopt(own));
     }
     if options.detach {
@@ -161,7 +161,7 @@ pub fn go_on(stage: &Stage, process: Option<&Process>) -> Result<ExitCode> {
     if process.steps.first() == Some(&Step::Exec) {
         return Err(grow::exec_again(&Stage { point: Point::Aside, steps_done: 1, ..stage.clone() }));
     }
-    match aside::start(stage.hole, &stage.to_arguments())? {}
+    match aside::start(stage)? {}
 }
 
 /// Where the root stands among sessions, groups and terminals.

@@ -199,18 +199,18 @@ pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawF
 }
 
 /// The same for a table that tasks share: what others still need, from `first_own` on, stays open but for the shelf and
-/// the control pages.
+/// `own`.
 pub fn place_shared(
     image: &Image,
     table: &DescriptorTable,
     shelf: &Shelf,
     first_own: u32,
-    control: RawFd,
+    own: &[RawFd],
 ) -> Result<()> {
     let mut stay = put_all(image, table, shelf)?;
     stay.sort_unstable();
     close_others_below(first_own, &stay)?;
-    for number in shelf.numbers().chain([control]) {
+    for number in shelf.numbers().chain(own.iter().copied()) {
         drop(crate::sys::adopt(number));
     }
     Ok(())
