@@ -29,8 +29,8 @@ pub const STACK_BYTES: u64 = 1 << 20;
 pub const HEAP_BYTES: u64 = 64 << 20;
 
 impl Hole {
-    /// Whether so much of an image will stand in the heap that huge pages pay: every task that is forked has to copy the
-    /// heap's page tables, and to take them down again when it leaves the loader.
+    /// Whether so much of an image will stand in the heap that huge pages pay where many tasks are forked: each has to copy
+    /// the heap's page tables, and to take them down again when it leaves the loader.
     pub fn has_large_heap(self) -> bool {
         self.heap_bytes > HEAP_BYTES + (16 << 20)
     }

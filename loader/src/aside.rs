@@ -44,7 +44,7 @@ pub fn start(stage: &Stage) -> Result<Infallible> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     sys::map_fixed(stack_start, STACK_BYTES, read_write(), flags, None)
         .map_err(|error| Error::step("map the loader's second stack", error))?;
-    let stack = initial_stack(hole, &executable.header, arguments)?;
+    let stack = initial_stack(stage, &executable.header, arguments)?;
     sys::write_at(stack.pointer, &stack.bytes);
     let map = MmMap {
         layout: [
@@ -194,11 +194,12 @@ struct Stack {
 }
 
 /// The stack as the kernel lays it out at exec (System V ABI, x86-64, 3.4.1): argc, argv, envp, auxv, then strings.
-fn initial_stack(hole: Hole, header: &Header, arguments: &[String]) -> Result<Stack> {
+fn initial_stack(stage: &Stage, header: &Header, arguments: &[String]) -> Result<Stack> {
+    let hole = stage.hole;
     let random = fs::read("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let strings: Vec<u8> = arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
     let arguments_len = strings.len() as u64;
-    let huge_pages = if hole.has_large_heap() { TUNABLE_HUGE_PAGES } else { "" };
+    let huge_pages = if stage.forks_many && hole.has_large_heap() { TUNABLE_HUGE_PAGES } else { "" };
     let environment: Vec<u8> = TUNABLES.bytes().chain(huge_pages.bytes()).chain([0]).collect();
     let platform = b"x86_64\0";
     let random: Vec<u8> = random.into_iter().chain([0; 16]).take(16).collect();

@@ -90,6 +90,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),
         process: ROOT,
         steps_done: 0,
+        forks_many: plan.skeleton.forks_many(ROOT),
         wishes: Wishes::of(options),
     };
     Ok((stage, shelf))

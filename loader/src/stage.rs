@@ -59,6 +59,8 @@ pub struct Stage {
     pub process: usize,
     /// How many of its steps it has done.
     pub steps_done: usize,
+    /// Whether the root forks many that go on without an exec.
+    pub forks_many: bool,
     /// What shall be otherwise than in the image.
     pub wishes: Wishes,
 }
@@ -92,6 +94,7 @@ impl Stage {
             self.callers_group.into(),
             i64::try_from(self.process).unwrap_or(0),
             i64::try_from(self.steps_done).unwrap_or(0),
+            i64::from(self.forks_many),
         ];
         let fixed = ["ckpt-loader", STAGE_MARK, point, identity].map(str::to_owned);
         let numbers = numbers.map(|number| number.to_string());
@@ -123,6 +126,7 @@ impl Stage {
             group,
             process,
             steps,
+            forks_many,
         ] = numbers[..]
         else {
             return Err(broken());
@@ -153,6 +157,7 @@ impl Stage {
             callers_group: u32::try_from(group).map_err(|_| broken())?,
             process: usize::try_from(process).map_err(|_| broken())?,
             steps_done: usize::try_from(steps).map_err(|_| broken())?,
+            forks_many: forks_many != 0,
             wishes: Wishes::from_arguments(rest.get(numbers.len()..).unwrap_or_default()),
         }))
     }

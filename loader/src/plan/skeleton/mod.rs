@@ -40,6 +40,22 @@ pub struct Skeleton {
     pub barriers: u32,
 }
 
+impl Skeleton {
+    /// Whether a process forks many that do not begin with an exec.
+    pub fn forks_many(&self, process: usize) -> bool {
+        const MANY: usize = 8;
+        let steps = self.processes.get(process).map(|process| process.steps.as_slice()).unwrap_or_default();
+        let stays = |step: &&Step| match step {
+            Step::Fork(child) | Step::ForkSibling(child) => {
+                let child = self.processes.get(*child).and_then(|child| child.steps.first());
+                child.is_some_and(|first| *first != Step::Exec)
+            }
+            _ => false,
+        };
+        steps.iter().filter(stays).count() >= MANY
+    }
+}
+
 /// A process that is made, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
