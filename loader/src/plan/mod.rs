@@ -3,19 +3,21 @@
 //! A plan is a pure function of the image, the host's facts and the options. It fails with *all* reasons at once, each
 //! with what to do, and it can be printed (`--plan`).
 
+mod common;
 mod host;
 pub mod skeleton;
+mod steps;
 
 pub use host::Host;
+pub use steps::tell;
 
 use crate::arena::{HEAP_BYTES, Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::midwife::{Stop, Ward};
 use crate::namespace;
-use crate::rebuild::shm::{self, Fate, Objection};
-use crate::stage::{Identity, Stage};
-use crate::sys;
+use crate::rebuild::shm::{Fate, Objection};
+use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
@@ -24,7 +26,6 @@ use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
-use skeleton::text::Words;
 use skeleton::{CALLERS, Member, Role, Skeleton, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -79,8 +80,10 @@ impl Plan {
                 (Identity::Keep, None)
             }
         };
-        if let Err(Error::Refused(reasons)) = &mut skeleton {
-            refusals.append(reasons);
+        match &mut skeleton {
+            Err(Error::Refused(reasons)) => refusals.append(reasons),
+            Ok(skeleton) => refusals.extend(common::refusals(image, skeleton)),
+            Err(_) => {}
         }
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
@@ -94,7 +97,7 @@ impl Plan {
         let segments: Vec<Fate> =
             image.all::<SharedSegment>().map(|segment| fate(host, segment, identity)).collect();
         let steps = match options.plan {
-            true => steps(image, task, identity, &skeleton, &segments)?,
+            true => steps::all(image, task, identity, &skeleton, &segments)?,
             false => Vec::new(),
         };
         let pid = task.pid;
@@ -203,18 +206,6 @@ fn outside(image: &Image) -> (Option<u32>, Option<u32>) {
     let mut in_it = image.all::<Task>().filter(|task| Some(task.session) == session);
     let group = in_it.find(|task| elsewhere(task.process_group, task.group_has_leader));
     (group.map(|task| task.process_group), session)
-}
-
-/// Tells a step that is taken.
-pub fn tell(image: &Image, skeleton: &Skeleton, place: usize, step: &Step, stage: &Stage) {
-    if !stage.verbose {
-        return;
-    }
-    let name = |pid: u32| image.about::<Task>(pid).next().map(|task| task.name.to_string());
-    if let Some(line) = skeleton.line(place, step, &Words { name: &name, ..Words::default() }) {
-        // Nobody may be there to read it.
-        let _ = nix::unistd::write(sys::borrow(stage.report), format!("{line}\n").as_bytes());
-    }
 }
 
 /// Every process and thread id of the image.
@@ -435,49 +426,6 @@ pub fn free_range(busy: &mut [(u64, u64)], len_bytes: u64) -> Option<u64> {
         }
         (at.checked_add(len_bytes)?.checked_add(STACK_BYTES)? <= TASK_END).then_some(at)
     })
-}
-
-fn steps(
-    image: &Image,
-    root: &Task,
-    identity: Identity,
-    skeleton: &Skeleton,
-    segments: &[Fate],
-) -> Result<Vec<String>> {
-    let mut steps = Vec::new();
-    match identity {
-        Identity::Namespace => {
-            let ipc = if segments.is_empty() { "" } else { ", System V IPC" };
-            steps.push(format!("ckpt: unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
-        }
-        Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
-        Identity::Keep => {}
-    }
-    steps.extend(shm::steps(image, segments));
-    steps.extend(crate::rebuild::descriptor::shared_steps(image));
-    let task_of = |pid: u32| image.about::<Task>(pid).next();
-    let memory_of = |pid: u32| task_of(pid).and_then(|task| memory(image, task).ok());
-    let name = |pid: u32| task_of(pid).map(|task| task.name.to_string());
-    let made = |pid: u32| {
-        let Some((task, own)) = task_of(pid).zip(memory_of(pid)) else { return Vec::new() };
-        let inherited = memory_of(task.parent).filter(|_| !task.has_execed);
-        crate::rebuild::mapping::steps(image, own, inherited)
-    };
-    let rest = |pid: u32| {
-        let Some(task) = task_of(pid) else { return Vec::new() };
-        let mut steps = crate::rebuild::descriptor::steps(image, task);
-        let others = thread_ids(image, task).into_iter().skip(1);
-        steps.extend(others.map(|tid| format!("clone3(CLONE_THREAD, set_tid={tid})  # a thread")));
-        steps
-    };
-    let words = Words { name: &name, memory: &made, rest: &rest };
-    match identity {
-        // Nobody is made but the founder, who becomes the root.
-        Identity::Fresh => steps.extend(made(root.pid).into_iter().chain(rest(root.pid))),
-        Identity::Keep | Identity::Namespace => steps.extend(skeleton.lines(&words)),
-    }
-    steps.push(format!("rt_sigreturn() x {}  # all threads go", image.all::<Thread>().count()));
-    Ok(steps)
 }
 
 impl fmt::Display for Plan {
