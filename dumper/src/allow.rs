@@ -36,6 +36,8 @@ pub enum Allow {
     Device,
     /// Other descriptors that are neither file nor socket nor pipe: they come back closed
     AnonInode,
+    /// I/O contexts in common that cannot be made again: each thread gets one of its own
+    IoContext,
     /// Asking a program whose seccomp filter forbids it: if ckpt-dump is killed in that millisecond, so is the program
     Seccomp,
 }

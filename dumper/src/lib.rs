@@ -1,7 +1,7 @@
 //! Makes a checkpoint from a frozen tree of processes.
 //!
 //! Read [`checkpoint`] first: freeze, collect, write, release. Each is a file: [`freeze`], [`collect`] (with [`asking`]
-//! and [`hatch`], by which a process is asked about itself, and [`sharing`], what processes have in common), [`write`].
+//! and [`hatch`], by which a process is asked about itself, and [`sharing`] and [`io_context`], what processes have in common), [`write`].
 
 pub mod allow;
 pub mod asking;
@@ -10,6 +10,7 @@ pub mod collected;
 pub mod error;
 pub mod freeze;
 pub mod hatch;
+pub mod io_context;
 pub mod memory;
 mod parse;
 mod parts;

@@ -155,6 +155,8 @@ pub(crate) enum Kind {
     Filesystem = 3,
     /// The dispositions of signals.
     Handlers = 4,
+    /// The I/O contexts.
+    IoContext = 5,
 }
 
 /// How the kernel orders two things of two tasks, each given by its process id and, where it matters, a descriptor; equal
@@ -324,4 +326,20 @@ pub(crate) fn present_pages(at: u64, len_bytes: u64) -> Result<Vec<bool>> {
     // SAFETY: the kernel writes one byte for each page to `pages`, and only looks at what is mapped.
     Errno::result(unsafe { libc::mincore(at, length, pages.as_mut_ptr()) })?;
     Ok(pages.into_iter().map(|page| page & 1 == 1).collect())
+}
+
+/// The thread that calls.
+pub(crate) fn own_tid() -> Tid {
+    Tid(nix::unistd::gettid().as_raw())
+}
+
+/// Takes the I/O priority from the thread that calls (ioprio_set(2)). If it has none, or that fails, nothing changes.
+pub(crate) fn forget_io_priority() {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: both calls take numbers.
+    unsafe {
+        if libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) > 0 {
+            libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
+        }
+    }
 }

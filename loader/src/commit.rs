@@ -69,7 +69,10 @@ pub fn start_threads(world: &World<'_>, task: &Task, own: &Own, arena: &mut Aren
         let exit = failure_exit(ready, FAILED, arena)?;
         let at = arena.put(&program.encode(exit))?;
         let tid = i32::try_from(saved.tid).map_err(|_| Error::Internal("a thread id is out of range"))?;
-        sys::start_thread(tid, run, at).map_err(|error| Error::step(format!("make thread {tid}"), error))?;
+        let shares_io = index.have_io_context(task.pid, saved.tid);
+        let flags = if shares_io { libc::CLONE_IO } else { 0 };
+        sys::start_thread(tid, flags, run, at)
+            .map_err(|error| Error::step(format!("make thread {tid}"), error))?;
         threads.push(Waiting { program, at, ready });
     }
     Ok(Started { run, threads })

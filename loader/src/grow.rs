@@ -9,7 +9,7 @@ use crate::control::{Control, Patience, ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
-use crate::rebuild::mapping;
+use crate::rebuild::{mapping, schedule};
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use crate::world::World;
@@ -74,6 +74,7 @@ impl<'a> Growing<'a> {
     /// Goes through all steps. Returns only in a child, which it is then.
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
+        self.begin_io_context()?;
         for (place, step) in process.steps.iter().enumerate().skip(self.done) {
             plan::tell(self.world.image, self.world.skeleton, self.me, step, self.world.stage);
             match step {
@@ -115,6 +116,19 @@ impl<'a> Growing<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Begins an I/O context that others will share: without one there is nothing to share. It has no priority yet, so that
+    /// others inherit none.
+    fn begin_io_context(&self) -> Result<()> {
+        let Ok(task) = self.world.task(self.me) else { return Ok(()) };
+        let from_maker = shared_flags(self.world, self.me) & u64::from(libc::CLONE_IO.unsigned_abs()) != 0;
+        match self.world.index.io_context(task.pid) {
+            Some(_) if !from_maker => {
+                schedule::begin_io_context().map_err(|error| self.failed("begin the I/O context of", error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn failed(&self, what: &str, error: Errno) -> Error {
@@ -211,6 +225,7 @@ fn shared_flags(world: &World<'_>, child: usize) -> u64 {
     // An exec would end the sharing of a table.
     flag(maker.descriptor_table == child.descriptor_table && !child.has_execed, libc::CLONE_FILES)
         | flag(maker.filesystem == child.filesystem, libc::CLONE_FS)
+        | flag(world.index.have_io_context(maker.pid, child.pid), libc::CLONE_IO)
 }
 
 /// clone3 with what the skeleton says of a process. A helper that takes an id that is `wanted` is made again.

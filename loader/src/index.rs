@@ -28,6 +28,16 @@ impl<'a> Threads<'a> {
         self.of_thread(tid)
     }
 
+    /// Which I/O context a thread has together with others, if it has.
+    pub fn io_context(&self, tid: u32) -> Option<u32> {
+        self.schedule(tid).map(|schedule| schedule.io_context).filter(|context| *context != 0)
+    }
+
+    /// Whether two threads have one I/O context.
+    pub fn have_io_context(&self, one: u32, other: u32) -> bool {
+        self.io_context(one).is_some_and(|context| self.io_context(other) == Some(context))
+    }
+
     /// Who it is.
     pub fn credential(&self, tid: u32) -> Option<&'a Credential> {
         self.of_thread(tid)

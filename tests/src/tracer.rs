@@ -41,6 +41,8 @@ pub struct Call {
     pub args: [u64; 3],
     /// Whether the first process made it, and not one that it forked.
     pub by_first: bool,
+    /// Which thread made it.
+    pub by: Pid,
 }
 
 /// What became of a traced program.
@@ -242,7 +244,7 @@ impl Tracer {
         }
         let index = self.entered.len();
         let args = [registers.rdi, registers.rsi, registers.rdx];
-        self.entered.push(Call { number, args, by_first: tid == self.first });
+        self.entered.push(Call { number, args, by_first: tid == self.first, by: tid });
         if let Some((at, Deed::Fail(_))) = self.deed
             && at == index
         {

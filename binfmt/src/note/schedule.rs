@@ -27,6 +27,9 @@ record! {
         utilization_max: u32,
         /// I/O priority: class in the upper three bits of 16, level below; 0 for none.
         io_priority: u32,
+        /// Which I/O context it has together with other threads (CLONE_IO), by which the priority of one is that of all: equal
+        /// numbers for the same one, 0 for one of its own or none.
+        io_context: u32,
         /// Processors it may run on, one bit each, little-endian.
         affinity: Bytes,
         /// Timer slack in nanoseconds (PR_GET_TIMERSLACK).

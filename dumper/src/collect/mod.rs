@@ -29,6 +29,7 @@ pub use crate::collected::{Collected, Source};
 use crate::error::Error;
 use crate::freeze::{Frozen, Node, Stopped, Tree};
 use crate::hatch::Answers;
+use crate::io_context::{self, IoContexts};
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::parts::in_parts;
@@ -83,6 +84,8 @@ pub struct Subject<'a> {
     pub runs: &'a [Run],
     /// Facts of each thread, in the order of `threads`.
     pub facts: &'a [ThreadFacts],
+    /// The I/O contexts that threads of the tree have in common.
+    pub io_contexts: &'a IoContexts,
     /// What was asked for.
     pub options: &'a Options,
 }
@@ -197,6 +200,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }
+    let io_contexts = io_context::among(tree, options, &mut out)?;
     let Some(interviews) = prepare(tree, &looks, &shares, options, &mut out)? else {
         return Ok(Outcome::Busy);
     };
@@ -216,7 +220,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         facts: &look.facts,
     });
     let answered = asking::hold(guests.collect())?;
-    let subjects = subjects(tree, &looks, &shares, options);
+    let subjects = subjects(tree, &looks, &shares, &io_contexts, options);
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
     drop(subjects);
@@ -233,6 +237,7 @@ fn subjects<'a>(
     tree: &'a Tree,
     looks: &'a [Look],
     shares: &[Shares],
+    io_contexts: &'a IoContexts,
     options: &'a Options,
 ) -> Vec<Subject<'a>> {
     let pids: BTreeSet<Pid> = tree.members().iter().map(Frozen::pid).collect();
@@ -254,6 +259,7 @@ fn subjects<'a>(
             pagemap: &look.pagemap,
             runs: &look.runs,
             facts: &look.facts,
+            io_contexts,
             options,
         }
     });

@@ -44,6 +44,7 @@ pub fn collect(
         utilization_min: u32_at(&attributes, 48),
         utilization_max: u32_at(&attributes, 52),
         io_priority: u32::try_from(sys::io_priority(tid).map_err(failed)?).unwrap_or_default(),
+        io_context: subject.io_contexts.get(&tid).copied().unwrap_or(0),
         affinity: sys::affinity(tid).map_err(failed)?.into(),
         timer_slack_ns: answers.result_or_zero(asked.timer_slack),
     });

@@ -1,11 +1,12 @@
 //! How a thread is scheduled, set by the thread itself. What is so already is left alone: raising needs rights.
 
 use crate::arena::Arena;
-use crate::error::Result;
+use crate::error::Error;
 use crate::index::Threads;
 use binfmt::note::schedule::Schedule;
 use binfmt::program::Program;
 use binfmt::system_call;
+use nix::errno::Errno;
 
 const SCHED_OTHER: u32 = 0;
 const SCHED_DEADLINE: u32 = 6;
@@ -21,7 +22,7 @@ pub fn program(
     saved_tid: u32,
     arena: &mut Arena,
     program: &mut Program,
-) -> Result<()> {
+) -> Result<(), Error> {
     let Some(wanted) = threads.schedule(saved_tid) else { return Ok(()) };
     let who = format!("thread {saved_tid}");
     // A processor that this host lacks is no reason not to run: the kernel refuses only a mask with none that exists.
@@ -47,6 +48,11 @@ pub fn program(
         program.must(system_call!(SYS_sched_setattr), &[0, attributes, 0], purpose);
     }
     Ok(())
+}
+
+/// Gives this process an I/O context, without a priority.
+pub fn begin_io_context() -> Result<(), Errno> {
+    crate::sys::call(libc::SYS_ioprio_set, [IOPRIO_WHO_PROCESS, 0, 0, 0, 0, 0]).map(drop)
 }
 
 /// `struct sched_attr`.

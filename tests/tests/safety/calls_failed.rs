@@ -88,8 +88,9 @@ fn dump(place: &Place<'_>, args: &[&str], usual: usize) -> Outcome<()> {
 fn is_start(traced: &Traced, at: usize, start: usize) -> bool {
     const PR_SET_MM_MAP: u64 = 14;
     let Some(call) = traced.calls.get(at) else { return false };
-    let mut since = Some(0);
-    for earlier in traced.calls.iter().take(at).filter(|earlier| earlier.by_first == call.by_first) {
+    // What was forked goes on in the middle.
+    let mut since = call.by_first.then_some(0);
+    for earlier in traced.calls.iter().take(at).filter(|earlier| earlier.by == call.by) {
         let set_mm = [u64::from(libc::PR_SET_MM.unsigned_abs()), PR_SET_MM_MAP];
         let again = earlier.number == libc::SYS_execve
             || (earlier.number == libc::SYS_prctl && earlier.args.starts_with(&set_mm));
@@ -99,7 +100,7 @@ fn is_start(traced: &Traced, at: usize, start: usize) -> bool {
             _ => None,
         };
     }
-    since.is_some() && (call.by_first || traced.calls.iter().take(at).any(|earlier| !earlier.by_first))
+    since.is_some()
 }
 
 /// What two runs make at this place may differ: what is not to be failed was failed then, and says nothing.
