@@ -74,7 +74,7 @@ fn go_on(
 }
 
 /// The last step of every task: it takes what is its own, and becomes the program.
-pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) -> Result<Infallible> {
+pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>) -> Result<Infallible> {
     let (image, stage) = (world.image, world.stage);
     let memory = world.memory(root)?;
     // Of helpers and zombies; those that waited when the image was made come back with it.
@@ -97,7 +97,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground) ->
     let midwife = world.control.get(Word::Midwife);
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
     let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
-    let threads = commit::start_threads(world, root, &own_credentials, &mut arena)?;
+    let threads = commit::start_threads(world, root, &own_credentials, &mut arena, &ground.lodgers)?;
     timer::create(image, root, |tid| current_tid(root, stage.identity, tid))?;
     if directories.makes {
         // They open files by names that mean something else afterwards.

@@ -10,6 +10,7 @@ use crate::assemble::current_tid;
 use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::index::Threads;
+use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
 use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
 use crate::sys;
@@ -44,8 +45,14 @@ struct Waiting {
     ready: u64,
 }
 
-/// Starts every thread but the leader. Each waits until the midwife holds it.
-pub fn start_threads(world: &World<'_>, task: &Task, own: &Own, arena: &mut Arena) -> Result<Started> {
+/// Starts every thread but the leader; the `lodgers` are there already. Each waits until the midwife holds it.
+pub fn start_threads(
+    world: &World<'_>,
+    task: &Task,
+    own: &Own,
+    arena: &mut Arena,
+    lodgers: &Lodgers<'_>,
+) -> Result<Started> {
     let (image, index, control) = (world.image, world.index, world.control);
     let stub = Stub::get();
     let run = arena.put_code(stub.bytes)? + stub.run_offset;
@@ -70,9 +77,11 @@ pub fn start_threads(world: &World<'_>, task: &Task, own: &Own, arena: &mut Aren
         let at = arena.put(&program.encode(exit))?;
         let tid = i32::try_from(saved.tid).map_err(|_| Error::Internal("a thread id is out of range"))?;
         let shares_io = index.have_io_context(task.pid, saved.tid);
-        let flags = if shares_io { libc::CLONE_IO } else { 0 };
-        sys::start_thread(tid, flags, run, at)
-            .map_err(|error| Error::step(format!("make thread {tid}"), error))?;
+        let flags = if shares_io { u64::from(libc::CLONE_IO.unsigned_abs()) } else { 0 };
+        if !lodgers.become_program(saved.tid, run, at)? {
+            sys::start_thread(tid, flags, run, at)
+                .map_err(|error| Error::step(format!("make thread {tid}"), error))?;
+        }
         threads.push(Waiting { program, at, ready });
     }
     Ok(Started { run, threads })

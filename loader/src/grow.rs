@@ -6,7 +6,8 @@
 use crate::arena::Arena;
 use crate::assemble;
 use crate::control::{Control, Patience, ProcessWord, Word};
-use crate::error::{Error, Result};
+use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
+use crate::lodger::Lodgers;
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
 use crate::rebuild::{mapping, schedule};
@@ -21,27 +22,40 @@ use nix::fcntl::AtFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, execveat, getpid};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::rc::Rc;
 
 /// Goes through the steps of process `start` of the skeleton, and in every forked process through its own.
 pub fn grow(world: &World<'_>, start: usize) -> Result<Infallible> {
     let done = world.stage.steps_done;
-    Growing { world, me: start, done, standing: None, inherited: false, arena: None }.grow()
+    Growing {
+        world,
+        me: start,
+        done,
+        standing: None,
+        inherited: false,
+        arena: None,
+        lodgers: Lodgers::default(),
+    }
+    .grow()
 }
 
 /// What a task has of its own when it is finished.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Ground<'a> {
     /// Its working memory.
     pub arena: Arena,
     /// Whether a part of its memory was inherited.
     pub inherited: bool,
     /// Whether its memory is made by another task that shares it.
     pub shared: bool,
+    /// Its threads that exist already.
+    pub lodgers: Lodgers<'a>,
 }
 
 impl Growing<'_> {
@@ -49,7 +63,10 @@ impl Growing<'_> {
         let mut process = self;
         loop {
             match process.live()? {
-                Some(child) => process = Growing { me: child, done: 0, ..process },
+                // A child has but one thread.
+                Some(child) => {
+                    process = Growing { me: child, done: 0, lodgers: Lodgers::default(), ..process }
+                }
                 None => return Err(Error::Internal("a process has no last step")),
             }
         }
@@ -68,6 +85,8 @@ struct Growing<'a> {
     inherited: bool,
     /// Its working memory, once its memory stands.
     arena: Option<Arena>,
+    /// Its threads that exist already.
+    lodgers: Lodgers<'a>,
 }
 
 impl<'a> Growing<'a> {
@@ -75,6 +94,8 @@ impl<'a> Growing<'a> {
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
         self.begin_io_context()?;
+        // An exec ends all other threads, and leaves their children to the main one.
+        let execs_later = |place: usize| process.steps.iter().skip(place).any(|step| *step == Step::Exec);
         for (place, step) in process.steps.iter().enumerate().skip(self.done) {
             plan::tell(self.world.image, self.world.skeleton, self.me, step, self.world.stage);
             match step {
@@ -87,6 +108,8 @@ impl<'a> Growing<'a> {
                     let sibling = matches!(step, Step::ForkSibling(_));
                     if self.world.process(*child)?.shares_memory {
                         self.make_sharing(*child, sibling)?;
+                    } else if !sibling && self.parent_thread(*child).is_some() && !execs_later(place) {
+                        self.make_by_thread(*child)?;
                     } else if is_child(make(self.world, *child, sibling)?) {
                         self.world.become_child(*child)?;
                         return Ok(Some(*child));
@@ -103,7 +126,9 @@ impl<'a> Growing<'a> {
                 Step::Finish => {
                     let task = self.world.task(self.me)?;
                     let arena = self.arena.take().ok_or(Error::Internal("a task has no memory"))?;
-                    let ground = Ground { arena, inherited: self.inherited, shared: process.shares_memory };
+                    let lodgers = std::mem::take(&mut self.lodgers);
+                    let shared = process.shares_memory;
+                    let ground = Ground { arena, inherited: self.inherited, shared, lodgers };
                     match assemble::finish(self.world, self.me, task, ground)? {}
                 }
                 Step::BecomeSubreaper
@@ -161,9 +186,10 @@ impl<'a> Growing<'a> {
         let handlers = world.task(self.me).is_ok_and(|own| own.signal_handlers == task.signal_handlers);
         let flags = if handlers { u64::from(libc::CLONE_SIGHAND.unsigned_abs()) } else { 0 };
         let life = move || {
-            let grown = world
-                .become_child(child)
-                .and_then(|()| Growing { world, me: child, done: 0, standing, inherited, arena }.grow());
+            let grown = world.become_child(child).and_then(|()| {
+                Growing { world, me: child, done: 0, standing, inherited, arena, lodgers: Lodgers::default() }
+                    .grow()
+            });
             let Err(error) = grown;
             assemble::fail(world, &error);
         };
@@ -177,6 +203,43 @@ impl<'a> Growing<'a> {
             .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))?;
         world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
         Ok(())
+    }
+
+    /// The thread of this process that has a task as its child, if that is not the main thread.
+    fn parent_thread(&self, child: usize) -> Option<u32> {
+        let (own, child) = (self.world.task(self.me).ok()?, self.world.task(child).ok()?);
+        let is_own = |tid: u32| self.world.image.about::<Thread>(own.pid).any(|thread| thread.tid == tid);
+        Some(child.parent_thread).filter(|tid| child.parent == own.pid && *tid != own.pid && is_own(*tid))
+    }
+
+    /// Makes a task by the thread that has it as its child.
+    fn make_by_thread(&mut self, child: usize) -> Result<()> {
+        let (world, standing, inherited) = (self.world, self.standing, self.inherited);
+        let own = world.task(self.me)?.pid;
+        let tid = self.parent_thread(child).ok_or(Error::Internal("a task has no parent"))?;
+        let shares_io = world.index.have_io_context(own, tid);
+        self.lodgers.start(tid, if shares_io { u64::from(libc::CLONE_IO.unsigned_abs()) } else { 0 })?;
+        let result = Rc::new(RefCell::new(Ok(())));
+        let told = Rc::clone(&result);
+        self.lodgers.have_done(tid, move || match make(world, child, false) {
+            Ok(0) => {
+                let growing = Growing {
+                    world,
+                    me: child,
+                    done: 0,
+                    standing,
+                    inherited,
+                    arena: None,
+                    lodgers: Lodgers::default(),
+                };
+                let Err(error) = world.become_child(child).and_then(|()| growing.grow());
+                assemble::fail(world, &error);
+                sys::exit_now(EXIT_CANNOT_RESUME.into())
+            }
+            Ok(_) => {}
+            Err(error) => *told.borrow_mut() = Err(error),
+        })?;
+        result.replace(Ok(()))
     }
 
     fn join(&self, group: u32) -> Result<()> {

@@ -10,6 +10,7 @@
 //! * [`apart`] lets who was started return where a new process becomes the program and is detached;
 //! * [`aside`] starts the loader a second time in a hole of the address space;
 //! * [`grow`] takes every process through its steps of the tree's skeleton ([`plan::skeleton`]): forks, execs, sessions;
+//!   children of another thread than the main one are forked by that thread ([`lodger`]);
 //! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
 //! * [`commit`] turns threads into programs and leaves Rust for good;
 //! * [`namespace`] makes a world for those whose process ids cannot be had;
@@ -29,6 +30,7 @@ pub mod frame;
 pub mod grow;
 pub mod index;
 pub mod keeper;
+pub mod lodger;
 pub mod midwife;
 pub mod namespace;
 pub mod plan;

@@ -10,7 +10,8 @@ mod process;
 mod shm;
 
 pub use process::{
-    await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, wait_status, while_waiting,
+    await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
+    while_waiting,
 };
 pub use shm::{
     attach_shared, control_shared, create_shared, detach_shared, set_shared_owner, shared_attached,

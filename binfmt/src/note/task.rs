@@ -21,6 +21,9 @@ record! {
         pid: u32,
         /// Process id of the parent; 0 if it is not in the image.
         parent: u32,
+        /// Which thread of the parent has it as its child (`/proc/PID/task/TID/children`); 0 for the main thread. At the end of
+        /// that thread it gets its signal (PR_SET_PDEATHSIG).
+        parent_thread: u32,
         /// Process group id.
         process_group: u32,
         /// Session id.

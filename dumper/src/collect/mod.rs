@@ -72,6 +72,8 @@ pub struct Subject<'a> {
     pub shares: Shares,
     /// The process id of its parent, 0 if that is not in the tree.
     pub parent: u32,
+    /// The thread that has it as a child; 0 for the main thread.
+    pub parent_thread: u32,
     /// `/proc/PID/status`
     pub status: &'a str,
     /// What the kernel says of the parts of its state.
@@ -195,8 +197,11 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         out.look_at(frozen.pid());
         task::refuse(frozen, &look.facts, &look.seen.task, &mut out);
     }
-    let zombies = tree.zombies().iter().map(|zombie| task::zombie(*zombie, &namespaces, &mut out));
-    let zombies = zombies.collect::<Result<Vec<_>, Error>>()?;
+    let zombies = tree.zombies().iter().map(|zombie| {
+        let task = task::zombie(*zombie, &namespaces, &mut out)?;
+        Ok(Task { parent_thread: parent_thread(tree, zombie.pid), ..task })
+    });
+    let zombies: Vec<Task> = zombies.collect::<Result<_, Error>>()?;
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }
@@ -252,6 +257,7 @@ fn subjects<'a>(
             memory_index,
             shares: *shares,
             parent: if pids.contains(&parent) { parent.0.cast_unsigned() } else { 0 },
+            parent_thread: parent_thread(tree, frozen.pid()),
             // That of the leader is that of the process.
             status: look.facts.first().map_or("", |leader| &leader.status),
             seen: &look.seen,
@@ -264,6 +270,11 @@ fn subjects<'a>(
         }
     });
     subjects.collect()
+}
+
+/// The thread that has a task as its child, as it stands in notes.
+fn parent_thread(tree: &Tree, pid: Pid) -> u32 {
+    tree.parent_thread(pid).map_or(0, |tid| tid.0.cast_unsigned())
 }
 
 /// Prepares the questions to every task; `None` if one of them is still in the stub of an earlier dumper.

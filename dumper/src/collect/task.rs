@@ -75,6 +75,7 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Task {
     Task {
         pid: subject.pid_number(),
         parent: subject.parent,
+        parent_thread: subject.parent_thread,
         process_group,
         session: subject.stat(6),
         group_has_leader: exists(process_group),

@@ -35,6 +35,7 @@ pub struct Tree {
     members: Vec<Frozen>,
     zombies: Vec<Zombie>,
     order: Vec<Node>,
+    parent_threads: BTreeMap<Pid, Tid>,
     since: Instant,
 }
 
@@ -74,6 +75,11 @@ impl Tree {
     /// Those that have ended.
     pub fn zombies(&self) -> &[Zombie] {
         &self.zombies
+    }
+
+    /// Which thread has a task as its child, if that is not the main thread of its parent.
+    pub fn parent_thread(&self, pid: Pid) -> Option<Tid> {
+        self.parent_threads.get(&pid).copied()
     }
 
     /// All of them, each followed by its descendants.
@@ -280,8 +286,27 @@ impl Search {
         }
     }
 
+    /// Which thread has each task as its child, where that is not a main thread.
+    fn parent_threads(&self) -> BTreeMap<Pid, Tid> {
+        let mut found = BTreeMap::new();
+        for (pid, threads) in &self.parents {
+            let children = |tid: Tid| ProcDir::new(*pid).children(&[tid]).unwrap_or_default();
+            for tid in threads.iter().copied().filter(|tid| *tid != pid.leader()) {
+                found.extend(children(tid).into_iter().map(|child| (child, tid)));
+            }
+            if !found.is_empty() {
+                // Where the kernel does not tell, all are the main thread's.
+                for child in children(pid.leader()) {
+                    found.remove(&child);
+                }
+            }
+        }
+        found
+    }
+
     fn into_tree(mut self, roots: &[Pid], since: Instant) -> Tree {
-        let mut tree = Tree { members: Vec::new(), zombies: Vec::new(), order: Vec::new(), since };
+        let (members, zombies, order) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tree = Tree { members, zombies, order, parent_threads: self.parent_threads(), since };
         let mut waiting: Vec<Pid> = roots.iter().rev().copied().collect();
         while let Some(pid) = waiting.pop() {
             if let Some(frozen) = self.frozen.remove(&pid) {

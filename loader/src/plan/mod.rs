@@ -384,7 +384,8 @@ fn find_hole(image: &Image, control_bytes: u64, own: &[(u64, u64)]) -> Option<Ho
     let threads = image.all::<Thread>().count() as u64;
     let hole = Hole {
         start: 0,
-        heap_bytes: (HEAP_BYTES + metadata * 16).next_multiple_of(HUGE_PAGE_BYTES),
+        heap_bytes: (HEAP_BYTES + lodgers(image) * (1 << 20) + metadata * 16)
+            .next_multiple_of(HUGE_PAGE_BYTES),
         control_bytes,
         arena_bytes: ((4 << 20)
             + tasks_sharing(image) * (2 << 20)
@@ -396,6 +397,12 @@ fn find_hole(image: &Image, control_bytes: u64, own: &[(u64, u64)]) -> Option<Ho
     let mut busy = busy_ranges(image);
     busy.extend_from_slice(own);
     free_range(&mut busy, hole.len_bytes()).map(|start| Hole { start, ..hole })
+}
+
+/// How many threads are made early, with a stack, because they have children.
+fn lodgers(image: &Image) -> u64 {
+    let threads: BTreeSet<u32> = image.all::<Task>().map(|task| task.parent_thread).collect();
+    threads.iter().filter(|tid| **tid != 0).count() as u64
 }
 
 /// How many tasks share the memory of another one.

@@ -151,20 +151,23 @@ fn clone(flags: u64, pid: i32, exit_signal: i32) -> Result<i32, Errno> {
     Ok(i32::try_from(child).unwrap_or(i32::MAX))
 }
 
-/// Starts a thread of this process with id `tid` that runs the program at `program` with the stub at `run`, and nothing
-/// of Rust's. It needs no stack: the stub has none. `flags` say what else is shared: CLONE_IO.
-pub fn start_thread(tid: i32, flags: i32, run: u64, program: u64) -> Result<i32, Errno> {
-    let wanted = [tid];
-    let flags = flags
-        | libc::CLONE_VM
+/// The flags of clone3 for what threads of a process have in common.
+pub fn thread_flags() -> u64 {
+    let flags = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM;
+    flags.unsigned_abs().into()
+}
+
+/// Starts a thread of this process with id `tid` that runs the program at `program` with the stub at `run`, and nothing
+/// of Rust's. It needs no stack: the stub has none. `flags` say what else is shared: CLONE_IO.
+pub fn start_thread(tid: i32, flags: u64, run: u64, program: u64) -> Result<i32, Errno> {
+    let wanted = [tid];
     let args = CloneArgs {
-        // CLONE_IO is the sign.
-        flags: flags.cast_unsigned().into(),
+        flags: flags | thread_flags(),
         set_tid: wanted.as_ptr().expose_provenance() as u64,
         set_tid_size: 1,
         ..CloneArgs::default()
