@@ -355,13 +355,18 @@ pub fn is_taken(text: &str) -> bool {
     text.contains("cannot keep its process id") || text.contains("EEXIST")
 }
 
-/// Fails if the parent of `pid` has other children.
+/// Fails if the parent of `pid` keeps other children; the midwife ends when all run.
 fn supervises_nothing_else(pid: u32) -> Outcome<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim();
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
-    if children.trim() == pid.to_string() {
-        return Ok(());
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let mut children = fs::read_to_string(&path)?;
+    for _ in 0..5_000 {
+        if children.trim() == pid.to_string() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        children = fs::read_to_string(&path)?;
     }
     Err(Stopped::Failed(format!("the supervisor {parent} has the children `{}`, not {pid}", children.trim())))
 }

@@ -94,8 +94,14 @@ impl Ward {
 
     /// Takes the ends of the other threads: the leader's end is told only after them, and they only to us.
     fn take_ended(&self) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
         for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
-            let _ = waitid(Id::Pid(*tid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
+            // A stop of one that is traced is told as well, whatever is asked for, and is not to be taken here.
+            if let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+                waitid(Id::Pid(*tid), look | WaitPidFlag::WNOWAIT)
+            {
+                let _ = waitid(Id::Pid(*tid), look);
+            }
         }
     }
 

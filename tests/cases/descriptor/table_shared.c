@@ -21,7 +21,10 @@ static void owner(void)
 {
     pid_t child = tree_clone("sharer", CLONE_FILES | SIGCHLD, sharer);
     tree_checkpoint_here();
-    int fd = guest_new_file("new", "xyz");
+    /* The original and its copies make one each. */
+    char name[48];
+    snprintf(name, sizeof name, "new.%s", guest_who);
+    int fd = guest_new_file(name, "xyz");
     guest_check(dup2(fd, 30) == 30 && close(file) == 0);
     tree_tell("opened");
     tree_await("duplicated");
