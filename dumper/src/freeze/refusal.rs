@@ -24,8 +24,22 @@ pub(super) fn refused(pid: Pid, tid: Tid, error: Errno) -> Error {
     Error::target(
         pid,
         format!("the kernel does not let us freeze it ({error})"),
-        "run as its user, or as root; see ptrace(2), ptrace access mode checking",
+        remedy(std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok().as_deref()),
     )
+}
+
+/// What to do where a task may not be traced, with this setting of Yama, if there is one (see
+/// Documentation/admin-guide/LSM/Yama.rst of the kernel).
+fn remedy(ptrace_scope: Option<&str>) -> &'static str {
+    match ptrace_scope.map(str::trim) {
+        Some("1") => {
+            "run as root: kernel.yama.ptrace_scope is 1, so users may trace only what they have started; with 0, all that \
+             is theirs"
+        }
+        Some("2") => "run as root: kernel.yama.ptrace_scope is 2, so users may trace nothing",
+        Some("3") => "kernel.yama.ptrace_scope is 3: nobody may trace anything until the next boot",
+        _ => "run as its user, or as root; see ptrace(2), ptrace access mode checking",
+    }
 }
 
 /// A thread does not stop in time.
@@ -67,4 +81,17 @@ fn vfork_children(proc: ProcDir, tid: Tid) -> Option<String> {
         .map(|child| ProcDir::new(child).whom())
         .collect();
     Some(if named.is_empty() { "a child".to_owned() } else { named.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yama_is_named_where_it_forbids() {
+        assert!(remedy(None).contains("as its user") && remedy(Some("0\n")).contains("as its user"));
+        for scope in ["1", "2", "3"] {
+            assert!(remedy(Some(&format!("{scope}\n"))).contains(&format!("ptrace_scope is {scope}")));
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod calls_failed;
 mod dumper_killed;
+mod image_gone;
 mod loader_killed;
 mod output;
 
@@ -31,9 +32,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
     // What loses its parent comes to us, so that its end can be seen at once.
     nix::sys::prctl::set_child_subreaper(true)?;
-    let tests: Vec<(&str, Test)> =
-        [bad_input::TESTS, calls_failed::TESTS, dumper_killed::TESTS, loader_killed::TESTS, output::TESTS]
-            .concat();
+    let tests: Vec<(&str, Test)> = [
+        bad_input::TESTS,
+        calls_failed::TESTS,
+        dumper_killed::TESTS,
+        image_gone::TESTS,
+        loader_killed::TESTS,
+        output::TESTS,
+    ]
+    .concat();
     let tools = match arguments.list {
         true => None,
         false => Some(Arc::new(Tools::gather(&tools::built()?)?)),
