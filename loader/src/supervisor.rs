@@ -7,7 +7,7 @@
 
 use crate::aside;
 use crate::cli::Options;
-use crate::control::ProcessWord;
+use crate::control::{ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::grow;
 use crate::midwife::helper::{self, Duties, Hired};
@@ -103,6 +103,8 @@ fn hire<'a>(
         Ok(())
     };
     let pid = helper::spawn(midwife, image, plan, fork, Duties { prepare, before, after: || {} })?;
+    // Before anybody is made who must see that she has ended, which she may do at once.
+    midwife.control.set(Word::Midwife, pid.as_raw().unsigned_abs());
     Ok(Hired { midwife, pid, children: None })
 }
 

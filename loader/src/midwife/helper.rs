@@ -55,6 +55,7 @@ pub fn spawn(
         midwife.deliver(keeper.as_ref(), duties.before)
     });
     if let Err(error) = status {
+        midwife.control.set(Word::Failed, 1);
         tell(&error);
         sys::exit_now(EXIT_CANNOT_RESUME.into());
     }
