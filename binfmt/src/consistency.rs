@@ -11,11 +11,15 @@ use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
 use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
+use crate::note::pid_namespace::PidNamespace;
 use crate::note::shm::SharedSegment;
 use crate::note::signal::SignalHandlers;
 use crate::note::task::{RunState, Task};
 use crate::note::thread::Thread;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// MAX_PID_NS_LEVEL.
+const PID_NAMESPACES_MAX: usize = 32;
 
 /// What does not fit together, a line each; empty if all does.
 pub fn check(image: &Image) -> Vec<String> {
@@ -33,6 +37,7 @@ pub fn check(image: &Image) -> Vec<String> {
     image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
     known.check_segments(image, &mut checker);
     check_system_v(image, &mut checker);
+    check_pid_namespaces(image, &known, &mut checker);
     checker.wrong
 }
 
@@ -221,6 +226,50 @@ fn check_system_v(image: &Image, checker: &mut Checker) {
         }
     }
     objects.iter().for_each(|id| checker.wrong.push(format!("nothing says which segment object {id} is")));
+}
+
+/// Pid namespaces lie in each other, each has its init, and an id is one thing's there; all threads of a task live in the
+/// same one.
+fn check_pid_namespaces(image: &Image, known: &Known, checker: &mut Checker) {
+    // From the outermost to each.
+    let mut ways: BTreeMap<u32, Vec<u32>> = BTreeMap::from([(0, Vec::new())]);
+    let (mut homes, mut given) = (BTreeMap::new(), BTreeSet::new());
+    for PidNamespace { id, parent, init, dwellers, .. } in image.all::<PidNamespace>() {
+        let way = ways.get(parent).map(|way| [way.as_slice(), &[*id]].concat());
+        let Some(way) = way.filter(|way| !ways.contains_key(id) && way.len() <= PID_NAMESPACES_MAX) else {
+            checker.wrong.push(format!("pid namespace {id} is there twice, or in none"));
+            continue;
+        };
+        checker.refers(&format!("pid namespace {id}"), "task", *init, &known.tasks);
+        if !dwellers.iter().any(|ids| ids.id == *init && ids.inner.last() == Some(&1)) {
+            checker.wrong.push(format!("process {init} is not the first of pid namespace {id}"));
+        }
+        for ids in dwellers {
+            let is_new = |(level, inner): (&u32, &u32)| *inner != 0 && given.insert((*level, *inner));
+            let new_len = way.iter().zip(&ids.inner).map(is_new).filter(|is_new| *is_new).count();
+            if ids.inner.len() != way.len() || new_len != way.len() || homes.insert(ids.id, *id).is_some() {
+                checker.wrong.push(format!("{} cannot have these ids in pid namespace {id}", ids.id));
+            }
+        }
+        ways.insert(*id, way);
+    }
+    let home = |id: &u32| homes.get(id).copied().unwrap_or(0);
+    for thread in image.all::<Thread>().filter(|_| ways.len() > 1) {
+        if home(&thread.tid) != home(&thread.pid) {
+            let Thread { tid, pid, .. } = thread;
+            checker.wrong.push(format!("thread {tid} is not in the pid namespace of process {pid}"));
+        }
+    }
+    let mut makers = BTreeSet::new();
+    for PidNamespace { id, makers: of_this, .. } in image.all::<PidNamespace>() {
+        for pid in of_this {
+            checker.refers(&format!("pid namespace {id}"), "task", *pid, &known.tasks);
+            let is_above = home(pid) == 0 || ways.get(id).is_some_and(|way| way.contains(&home(pid)));
+            if !is_above || home(pid) == *id || !makers.insert(*pid) {
+                checker.wrong.push(format!("process {pid} cannot have children in pid namespace {id}"));
+            }
+        }
+    }
 }
 
 fn check_mappings(memory: &Memory, checker: &mut Checker) {

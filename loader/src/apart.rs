@@ -35,9 +35,9 @@ pub fn fork() -> Result<Side> {
     let failed = |error| Error::step("fork the process that becomes the program", error);
     let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
     let caller = getpid();
-    let child = sys::fork(0, libc::SIGCHLD, 0).map_err(failed)?;
+    let child = sys::fork(&[], libc::SIGCHLD, 0).map_err(failed)?;
     if child == 0 {
-        supervisor::end_with(caller, Identity::Fresh)?;
+        supervisor::end_with(caller, Identity::Fresh, None)?;
         return Ok(Side::Child(Announcement(ours)));
     }
     drop(ours);

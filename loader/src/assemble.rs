@@ -8,9 +8,10 @@ use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::descriptor;
+use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, thread, timer};
 use crate::shelf::Shelf;
-use crate::stage::{Identity, Stage};
+use crate::stage::Stage;
 use crate::sys;
 use crate::world::{Held, Places, Shared, Sharing, World, makers_of, shape, tasks_of};
 use binfmt::image::Image;
@@ -19,6 +20,9 @@ use binfmt::note::task::Task;
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// linux/prctl.h: whoever may otherwise.
+const PR_SET_PTRACER_ANY: u64 = u64::MAX;
 
 /// Grows what this start is told to, and becomes it. Returns only if that failed; then it has been told why, and this
 /// process ends, and with it everything that was made.
@@ -69,6 +73,7 @@ fn go_on(
         held: tasks.iter().map(|task| task.map(Held::by)).collect(),
         tasks,
         makers: makers_of(skeleton),
+        levels: Levels::of(image),
     };
     grow::grow(&world, stage.process)
 }
@@ -94,11 +99,14 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
     thread::new_tid::give(image, root, memory, stage.identity)?;
-    let midwife = world.control.get(Word::Midwife);
+    // Who is inside of a pid namespace of the tree has no name for her.
+    let is_inside = world.levels.inside.home(root.pid) != 0;
+    let midwife = if is_inside { PR_SET_PTRACER_ANY } else { world.control.get(Word::Midwife).into() };
     // Without Yama there is no such option; with it, only ancestors may trace otherwise.
-    let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife.into(), 0, 0, 0]);
+    let _ = crate::rebuild::prctl(libc::PR_SET_PTRACER, [midwife, 0, 0, 0]);
     let threads = commit::start_threads(world, root, &own_credentials, &mut arena, &ground.lodgers)?;
-    timer::create(image, root, |tid| current_tid(root, stage.identity, tid))?;
+    timer::create(image, root, |tid| world.id_now(root, tid))?;
+    world.turn_at_last(root)?;
     if directories.makes {
         // They open files by names that mean something else afterwards.
         world.wait_for_sharers(&directories.others)?;
@@ -131,7 +139,7 @@ fn rebuild_descriptors(
     let (image, stage) = (world.image, world.stage);
     let table = image.about::<DescriptorTable>(root.descriptor_table).next();
     let table = table.ok_or(Error::Internal("a task's descriptors are missing"))?;
-    descriptor::set_owners(image, table, world.shelf, |id| current_tid(root, stage.identity, id))?;
+    descriptor::set_owners(image, table, world.shelf, |id| world.id_now(root, id))?;
     if process == plan::ROOT {
         if stage.foreground {
             terminal::apply_settings(image, world.shelf)?;
@@ -168,14 +176,6 @@ fn can_set_executable(own: &binfmt::note::credential::Credential) -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     const CAP_CHECKPOINT_RESTORE: u64 = 1 << 40;
     own.effective & (CAP_SYS_ADMIN | CAP_CHECKPOINT_RESTORE) != 0
-}
-
-/// Which id a saved thread has in the process that is being built.
-pub fn current_tid(task: &Task, identity: Identity, saved: u32) -> u32 {
-    match identity {
-        Identity::Fresh if saved == task.pid => std::process::id(),
-        _ => saved,
-    }
 }
 
 /// Tells an error where the user sees it.

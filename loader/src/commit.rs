@@ -6,7 +6,6 @@
 //! leader in the control page, and both then wait to be killed.
 
 use crate::arena::Arena;
-use crate::assemble::current_tid;
 use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::index::Threads;
@@ -66,7 +65,8 @@ pub fn start_threads(
         );
         thread::early_program(saved, arena, &mut program)?;
         let ids = (task.pid, saved.tid);
-        signal::pending(image, index, ids, ids, arena, &mut program)?;
+        let ids_now = (world.id_now(task, task.pid), world.id_now(task, saved.tid));
+        signal::pending(image, index, ids, ids_now, arena, &mut program)?;
         schedule::program(index, saved.tid, arena, &mut program)?;
         credential::program(index, saved.tid, own, arena, &mut program)?;
         thread::late_program(saved, &mut program);
@@ -75,12 +75,12 @@ pub fn start_threads(
         leave(index, saved, control, arena, &mut program)?;
         let exit = failure_exit(ready, FAILED, arena)?;
         let at = arena.put(&program.encode(exit))?;
-        let tid = i32::try_from(saved.tid).map_err(|_| Error::Internal("a thread id is out of range"))?;
+        let ids = world.levels.set_tid(saved.tid);
         let shares_io = index.have_io_context(task.pid, saved.tid);
         let flags = if shares_io { u64::from(libc::CLONE_IO.unsigned_abs()) } else { 0 };
         if !lodgers.become_program(saved.tid, run, at)? {
-            sys::start_thread(tid, flags, run, at)
-                .map_err(|error| Error::step(format!("make thread {tid}"), error))?;
+            sys::start_thread(&ids, flags, run, at)
+                .map_err(|error| Error::step(format!("make thread {}", saved.tid), error))?;
         }
         threads.push(Waiting { program, at, ready });
     }
@@ -189,7 +189,7 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     let (image, index) = (world.image, world.index);
     let leader = image.about::<Thread>(task.pid).find(|thread| thread.tid == task.pid);
     let leader = leader.ok_or(Error::Internal("the image has no leading thread"))?;
-    let pid = current_tid(task, world.stage.identity, task.pid);
+    let pid = world.id_now(task, task.pid);
     let mut program = Program::new();
     thread::early_program(leader, arena, &mut program)?;
     if last.makes_handlers {

@@ -63,7 +63,7 @@ pub enum SegmentState {
 pub enum ProcessWord {
     /// A [`Progress`], written by the task.
     Progress,
-    /// Its process id, written by whoever made it.
+    /// Its process id as the midwife sees it, written by whoever made it.
     Pid,
     /// Low half of the address of the leader's program in the task, for the text of a failure.
     ProgramLow,
@@ -73,6 +73,8 @@ pub enum ProcessWord {
     ProgramBytes,
     /// How many bytes of text there are, one line for each operation.
     TextBytes,
+    /// Its process id as its maker sees it, where that is another one.
+    SeenPid,
 }
 
 /// How much there is to say.
@@ -167,6 +169,7 @@ impl Control {
             ProcessWord::ProgramHigh => 12,
             ProcessWord::ProgramBytes => 16,
             ProcessWord::TextBytes => 20,
+            ProcessWord::SeenPid => 24,
         };
         self.at + self.shape.processes_at() + process as u64 * PROCESS_BYTES + offset
     }

@@ -3,6 +3,10 @@
 //! A process that had exec'd since its fork starts here after a real exec, with nothing but the hole. One that had not
 //! is forked by its parent's loader and starts here with the memory that it inherited, whose pages the two share.
 
+mod maker;
+
+pub use maker::Maker;
+
 use crate::arena::Arena;
 use crate::assemble;
 use crate::control::{Control, Patience, ProcessWord, Word};
@@ -10,8 +14,9 @@ use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::lodger::Lodgers;
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
+use crate::rebuild::pid_namespace::{self, Manner};
 use crate::rebuild::{mapping, schedule};
-use crate::stage::{Identity, Point, Stage};
+use crate::stage::{Point, Stage};
 use crate::sys;
 use crate::world::World;
 use binfmt::note::mapping::Memory;
@@ -21,7 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, execveat, getpid};
+use nix::unistd::{Pid, execveat};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -119,7 +124,7 @@ impl<'a> Growing<'a> {
                     nix::unistd::setsid().map_err(|error| self.failed("make the session of", error))?;
                 }
                 Step::LeadGroup => self.join(0)?,
-                Step::JoinGroup(group) => self.join(*group)?,
+                Step::JoinGroup(group) => self.join(self.world.levels.seen(*group, process.namespace))?,
                 Step::JoinCallersGroup => self.join(self.world.stage.callers_group)?,
                 Step::Exit => sys::exit_now(0),
                 Step::Die => self.die()?,
@@ -131,11 +136,11 @@ impl<'a> Growing<'a> {
                     let ground = Ground { arena, inherited: self.inherited, shared, lodgers };
                     match assemble::finish(self.world, self.me, task, ground)? {}
                 }
-                Step::BecomeSubreaper
-                | Step::EndSubreaper
-                | Step::Barrier(_)
-                | Step::Reap(_)
-                | Step::Await(_) => {
+                Step::Await(zombie) => {
+                    let zombie = self.world.process(*zombie)?.pid;
+                    await_death(self.world.levels.seen(zombie, process.namespace).cast_signed())?;
+                }
+                Step::BecomeSubreaper | Step::EndSubreaper | Step::Barrier(_) | Step::Reap(_) => {
                     common_step(step, self.world.control, self.world.skeleton, || self.world.check_others())?
                 }
             }
@@ -199,10 +204,16 @@ impl<'a> Growing<'a> {
             // With its maker's.
             (flags, exit_signal) = (flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), 0);
         }
-        let made = sys::fork_sharing(pid.cast_signed(), exit_signal, flags, Box::new(life))
-            .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))?;
-        world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
-        Ok(())
+        let wanted = BTreeSet::new();
+        let home = world.process(self.me)?.namespace;
+        let maker = Maker { identity: world.stage.identity, levels: &world.levels, home, wanted: &wanted };
+        maker.await_namespace(process, world.control, world.skeleton, || world.check_others())?;
+        let Manner { ids, flags: more_flags, turn } = world.levels.manner(process, home);
+        let made = maker.turned(turn, || {
+            sys::fork_sharing(&ids, exit_signal, flags | more_flags, Box::new(life))
+                .map_err(|error| Error::step(format!("make process {pid} (clone3 with CLONE_VM)"), error))
+        })?;
+        world.tell_made(child, made, &wanted)
     }
 
     /// The thread of this process that has a task as its child, if that is not the main thread.
@@ -218,7 +229,8 @@ impl<'a> Growing<'a> {
         let own = world.task(self.me)?.pid;
         let tid = self.parent_thread(child).ok_or(Error::Internal("a task has no parent"))?;
         let shares_io = world.index.have_io_context(own, tid);
-        self.lodgers.start(tid, if shares_io { u64::from(libc::CLONE_IO.unsigned_abs()) } else { 0 })?;
+        let flags = if shares_io { u64::from(libc::CLONE_IO.unsigned_abs()) } else { 0 };
+        self.lodgers.start(tid, &world.levels.set_tid(tid), flags)?;
         let result = Rc::new(RefCell::new(Ok(())));
         let told = Rc::clone(&result);
         self.lodgers.have_done(tid, move || match make(world, child, false) {
@@ -271,13 +283,14 @@ fn is_child(made: i32) -> bool {
 pub fn make(world: &World<'_>, child: usize, sibling: bool) -> Result<i32> {
     let process = world.process(child)?;
     let wanted = plan::ids_of(world.image, world.skeleton);
-    let made = make_process(process, sibling, shared_flags(world, child), world.stage.identity, &wanted);
-    if let Ok(made) = made
-        && made != 0
-    {
-        world.control.set_of(child, ProcessWord::Pid, made.unsigned_abs());
+    let home = world.maker(child).map_or(Ok(0), |maker| world.process(maker).map(|maker| maker.namespace))?;
+    let maker = Maker { identity: world.stage.identity, levels: &world.levels, home, wanted: &wanted };
+    maker.await_namespace(process, world.control, world.skeleton, || world.check_others())?;
+    let made = maker.make(process, sibling, shared_flags(world, child))?;
+    if made != 0 {
+        world.tell_made(child, made, &wanted)?;
     }
-    made
+    Ok(made)
 }
 
 /// The flags of clone3 for what a task shares with the one that makes it.
@@ -289,40 +302,6 @@ fn shared_flags(world: &World<'_>, child: usize) -> u64 {
     flag(maker.descriptor_table == child.descriptor_table && !child.has_execed, libc::CLONE_FILES)
         | flag(maker.filesystem == child.filesystem, libc::CLONE_FS)
         | flag(world.index.have_io_context(maker.pid, child.pid), libc::CLONE_IO)
-}
-
-/// clone3 with what the skeleton says of a process. A helper that takes an id that is `wanted` is made again.
-pub fn make_process(
-    process: &Process,
-    sibling: bool,
-    flags: u64,
-    identity: Identity,
-    wanted: &BTreeSet<u32>,
-) -> Result<i32> {
-    let failed = |error| Error::step(format!("make process {} (clone3 with set_tid)", process.pid), error);
-    let own = if identity == Identity::Fresh { 0 } else { process.pid.cast_signed() };
-    loop {
-        let made = match sibling {
-            true => sys::fork_sibling(own, flags),
-            false => sys::fork(own, process.exit_signal.cast_signed(), flags),
-        };
-        let made = made.map_err(failed)?;
-        if process.pid != 0 || identity == Identity::Fresh {
-            return Ok(made);
-        }
-        if made == 0 {
-            if !wanted.contains(&getpid().as_raw().unsigned_abs()) {
-                return Ok(0);
-            }
-            sys::exit_now(0);
-        }
-        if !wanted.contains(&made.unsigned_abs()) {
-            return Ok(made);
-        }
-        if !sibling {
-            waitpid(Pid::from_raw(made), Some(WaitPidFlag::__WALL)).map_err(failed)?;
-        }
-    }
 }
 
 impl World<'_> {
@@ -353,7 +332,12 @@ impl World<'_> {
             return Err(Error::Told);
         }
         let midwife = self.control.get(Word::Midwife).cast_signed();
-        if midwife != 0 && sys::has_ended(midwife) {
+        // From inside of a pid namespace nobody sees her.
+        let has_ended = match self.levels.is_empty() {
+            true => sys::has_ended(midwife),
+            false => pid_namespace::has_ended(midwife.unsigned_abs()),
+        };
+        if midwife != 0 && has_ended {
             return Err(Error::step("go on: the helper that finishes the resume has ended", Errno::ESRCH));
         }
         Ok(())
@@ -370,7 +354,7 @@ pub fn common_step(
     match step {
         Step::Reap(helper) => reap(control, *helper),
         Step::Barrier(barrier) => pass(control, skeleton, *barrier, check),
-        Step::Await(zombie) => await_death(control, *zombie),
+        Step::Await(zombie) => await_death(control.of(*zombie, ProcessWord::Pid).cast_signed()),
         Step::BecomeSubreaper | Step::EndSubreaper => {
             nix::sys::prctl::set_child_subreaper(*step == Step::BecomeSubreaper)
                 .map_err(|error| Error::step("take orphans for a while", error))
@@ -396,15 +380,14 @@ fn pass(control: Control, skeleton: &Skeleton, barrier: u32, check: impl Fn() ->
 }
 
 /// Waits for the death of a zombie, and leaves it.
-fn await_death(control: Control, zombie: usize) -> Result<()> {
-    let pid = control.of(zombie, ProcessWord::Pid).cast_signed();
+fn await_death(pid: i32) -> Result<()> {
     sys::while_waiting(|| sys::await_end(Pid::from_raw(pid)))
         .map_err(|error| Error::step(format!("wait for the zombie {pid}"), error))
 }
 
 /// Takes the end of a helper, and the signal that told of it.
 fn reap(control: Control, helper: usize) -> Result<()> {
-    let pid = control.of(helper, ProcessWord::Pid).cast_signed();
+    let pid = control.of(helper, ProcessWord::SeenPid).cast_signed();
     sys::while_waiting(|| waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)))
         .map(drop)
         .map_err(|error| Error::step(format!("wait for the helper {pid}"), error))

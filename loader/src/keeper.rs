@@ -37,9 +37,16 @@ impl Keeper {
         }
         let failed = |error| Error::step("watch the process that finishes the resume", error);
         let midwife = sys::open_process(nix::unistd::getpid().as_raw()).map_err(failed)?;
-        let helper =
-            Process { pid: 0, role: Role::Helper, exit_signal: 0, shares_memory: false, steps: Vec::new() };
-        match grow::make_process(&helper, false, 0, plan.identity, &plan.ids_of(image))? {
+        let helper = Process {
+            pid: 0,
+            role: Role::Helper,
+            namespace: 0,
+            exit_signal: 0,
+            shares_memory: false,
+            steps: Vec::new(),
+        };
+        let wanted = plan.ids_of(image);
+        match grow::Maker::of(plan, &wanted).make(&helper, false, 0)? {
             0 => keep(image, plan, control, midwife.as_fd()),
             pid => Ok(Some(Keeper { pid: Pid::from_raw(pid), control })),
         }

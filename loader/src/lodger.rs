@@ -31,8 +31,8 @@ impl std::fmt::Debug for Lodgers<'_> {
 }
 
 impl<'a> Lodgers<'a> {
-    /// Starts the lodger `tid`, if it has not been started, with what else than a thread's all it shares (CLONE_IO).
-    pub fn start(&mut self, tid: u32, flags: u64) -> Result<()> {
+    /// Starts the lodger `tid`, if it has not been started, with these ids, the innermost first, and what else than a thread's all it shares (CLONE_IO).
+    pub fn start(&mut self, tid: u32, ids: &[i32], flags: u64) -> Result<()> {
         if self.0.contains_key(&tid) {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl<'a> Lodgers<'a> {
                 }
             }
         };
-        sys::fork_sharing(tid.cast_signed(), 0, flags | sys::thread_flags(), Box::new(life))
+        sys::fork_sharing(ids, 0, flags | sys::thread_flags(), Box::new(life))
             .map_err(|error| Error::step(format!("make thread {tid}, which has children"), error))?;
         self.0.insert(tid, slot);
         Ok(())

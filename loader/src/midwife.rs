@@ -161,7 +161,7 @@ impl Midwife {
             ward.send_stop()?;
             ward.let_go()?;
             if let Some(parent) = ward.parent.and_then(|parent| self.wards.get(parent)) {
-                parent.forget_stop(ward.pid, told, self.control)?;
+                parent.forget_stop(ward, told, self.control)?;
             }
             if again {
                 notice::await_stop(ward.pid);

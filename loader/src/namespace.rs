@@ -46,7 +46,7 @@ pub fn only_ids(image: &Image) -> Option<(u32, u32)> {
 
 /// Why this process cannot have namespaces of its own, if it cannot. A child tries it.
 pub fn objection(with_user: bool, with_segments: bool) -> Option<String> {
-    let child = match sys::fork(0, 0, 0) {
+    let child = match sys::fork(&[], 0, 0) {
         Ok(0) => {
             sys::exit_now(unshare(flags(with_user, with_segments)).map_or_else(|error| error as i32, |()| 0))
         }
@@ -117,7 +117,7 @@ pub fn spawn_init(
 ) -> Result<Pid> {
     let control = midwife.control;
     let fork = || {
-        sys::fork(0, libc::SIGCHLD, 0)
+        sys::fork(&[], libc::SIGCHLD, 0)
             .map_err(|error| Error::step("fork the init of its pid namespace", error))
     };
     let prepare = || {

@@ -43,7 +43,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let tell = |step: &Step| plan::tell(&image, &plan.skeleton, 0, step, &stage);
     let delivered = match found(&image, &plan, &hired, tell, &mut root) {
         Ok(Some(child)) => {
-            end_with(supervisor, plan.identity)?;
+            end_with(supervisor, plan.identity, plan.skeleton.processes.get(child))?;
             control.unmap()?;
             return go_on(&Stage { process: child, ..stage }, plan.skeleton.processes.get(child));
         }
@@ -93,11 +93,12 @@ fn hire<'a>(
     let nobody = Process {
         pid: 0,
         role: Role::Helper,
+        namespace: 0,
         exit_signal: skeleton::SIGCHLD,
         shares_memory: false,
         steps: Vec::new(),
     };
-    let fork = || grow::make_process(&nobody, false, 0, plan.identity, &plan.ids_of(image));
+    let fork = || grow::Maker::of(plan, &plan.ids_of(image)).make(&nobody, false, 0);
     let prepare = || {
         close();
         Ok(())
@@ -125,10 +126,13 @@ fn found(
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
-                let made = grow::make_process(process, false, 0, plan.identity, &wanted)?;
+                let maker = grow::Maker::of(plan, &wanted);
+                maker.await_namespace(process, control, &plan.skeleton, || hired.check())?;
+                let made = maker.make(process, false, 0)?;
                 if made == 0 {
                     return Ok(Some(*child));
                 }
+                control.set_of(*child, ProcessWord::SeenPid, made.unsigned_abs());
                 control.set_of(*child, ProcessWord::Pid, made.unsigned_abs());
                 if *child == ROOT {
                     *root = Some(Pid::from_raw(made));
@@ -145,12 +149,14 @@ fn found(
 }
 
 /// In the child: until the task is whole it must not outlive the supervisor; the task's own setting comes with its program.
-pub fn end_with(supervisor: Pid, identity: Identity) -> Result<()> {
+pub fn end_with(supervisor: Pid, identity: Identity, process: Option<&Process>) -> Result<()> {
     let failed = |error| Error::step("tie the process to its supervisor", error);
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     // The supervisor may have ended before the kernel knew that this matters. From another namespace it cannot be seen, but
     // there init ends with it, and everybody with init.
-    if identity == Identity::Namespace || nix::unistd::getppid() == supervisor {
+    // In one inside of the tree the end of the midwife is noticed.
+    let is_inside = process.is_some_and(|process| process.namespace != 0);
+    if identity == Identity::Namespace || is_inside || nix::unistd::getppid() == supervisor {
         Ok(())
     } else {
         Err(Error::Told)

@@ -9,6 +9,7 @@ use crate::index::Threads;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
 use crate::plan::{self, free_range};
 use crate::rebuild::mapping;
+use crate::rebuild::pid_namespace::Levels;
 use crate::shelf::{self, Shelf};
 use crate::stage::Stage;
 use binfmt::image::Image;
@@ -44,6 +45,8 @@ pub struct World<'a> {
     pub held: Vec<Option<Held>>,
     /// Who makes each process.
     pub makers: Vec<Option<usize>>,
+    /// The ids in pid namespaces inside of the tree.
+    pub levels: Levels,
 }
 
 /// A thing of the kernel's that tasks may share.

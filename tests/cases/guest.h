@@ -56,6 +56,8 @@ static atomic_int guest_checks;
 static atomic_int guest_has_failed;
 static atomic_int guest_goes_on;
 
+static const char *guest_tree = "self"; /* in whose pid namespace the names of files are: in one inside, the root's */
+
 __attribute__((constructor)) static void guest_start(void)
 {
     if (!getcwd(guest_home, sizeof guest_home - 64))
@@ -69,8 +71,10 @@ static void guest_own_path(char *path, size_t size, const char *what, int pid)
 {
     char namespace[64] = {0};
     unsigned long number = 0;
+    char link[64];
+    snprintf(link, sizeof link, "/proc/%s/ns/pid", guest_tree);
     /* Where there is no /proc it is in no other one. */
-    if (guest_namespace[0] && readlink("/proc/self/ns/pid", namespace, sizeof namespace - 1) > 0 &&
+    if (guest_namespace[0] && readlink(link, namespace, sizeof namespace - 1) > 0 &&
         strcmp(namespace, guest_namespace))
         sscanf(namespace, "pid:[%lu]", &number);
     if (number)

@@ -20,6 +20,22 @@
 
 static pid_t tree_root; /* the process id of the root, in all members */
 
+/* In a member that lives in a pid namespace inside of the tree, before it calls anything else here. */
+__attribute__((unused)) static void tree_inside(void)
+{
+    static char root[16];
+    char link[64];
+    ssize_t length;
+    snprintf(root, sizeof root, "%d", (int)tree_root);
+    guest_tree = root;
+    if (!getenv("TREE_NAME"))
+        return;
+    /* It has called execve, and took its own for the root's. */
+    snprintf(link, sizeof link, "/proc/%s/ns/pid", root);
+    length = readlink(link, guest_namespace, sizeof guest_namespace - 1);
+    guest_namespace[length < 0 ? 0 : length] = 0;
+}
+
 /* In a member that has called execve: who it is comes with its environment. */
 __attribute__((constructor)) static void tree_begin(void)
 {

@@ -59,7 +59,7 @@ fn inner_id(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let ids: Vec<&str> =
         status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
-    if ids.len() > 1 { ids.last()?.parse().ok() } else { None }
+    ids.get(1)?.parse().ok()
 }
 
 #[cfg(test)]

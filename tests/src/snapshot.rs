@@ -140,6 +140,9 @@ pub fn take(proc: &Path, pid: u32, letters: &mut Letters) -> io::Result<Snapshot
     }
     for name in listed(&reader.root.join("ns"))? {
         let target = link(&reader.root.join("ns").join(&name))?;
+        // One inside of the tree gets another number whenever it is made.
+        let is_inside = name.starts_with("pid") && link(Path::new("/proc/self/ns/pid"))? != target;
+        let target = if is_inside { format!("pid:[{}]", reader.letters.pids.of(&target)) } else { target };
         reader.put(&format!("ns/{name}"), target);
     }
     let auxv: Vec<String> =
@@ -319,6 +322,7 @@ fn awake(state: &str) -> &str {
 pub struct Letters {
     mapped: Alphabet,
     open: Alphabet,
+    pids: Alphabet,
 }
 
 #[derive(Debug, Default)]

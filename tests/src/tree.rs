@@ -99,13 +99,17 @@ impl Tree {
             let Some((_, field)) = key.strip_prefix("task/").and_then(|rest| rest.split_once('/')) else {
                 continue;
             };
-            let is_callers = |ids: &Option<String>| ids.as_ref() == Some(value);
+            // Inside of a pid namespace of the tree it is another one.
+            let (value, inner) = (value.split(' ').next().unwrap_or_default().to_owned(), value);
+            let is_callers = |ids: &Option<String>| ids.as_ref() == Some(&value);
             match field {
-                "stat/ppid" | "status/PPid" if !ids.contains(value) => "outside".clone_into(value),
+                "stat/ppid" | "status/PPid" if !ids.contains(&value) => "outside".clone_into(inner),
                 "stat/pgrp" | "stat/tpgid" | "status/NSpgid" if is_callers(&group) => {
-                    "the caller's".clone_into(value);
+                    *inner = inner.replacen(&value, "the caller's", 1);
                 }
-                "stat/session" | "status/NSsid" if is_callers(&session) => "the caller's".clone_into(value),
+                "stat/session" | "status/NSsid" if is_callers(&session) => {
+                    *inner = inner.replacen(&value, "the caller's", 1);
+                }
                 _ => {}
             }
         }

@@ -3,6 +3,7 @@
 use super::{Failure, open};
 use binfmt::human;
 use binfmt::image::{Image, Owner};
+use binfmt::note::pid_namespace::PidNamespace;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use clap::Args;
@@ -44,6 +45,11 @@ fn put(image: &Image, out: &mut impl Write) -> io::Result<()> {
             *sum = sum.saturating_add(segment.len_bytes);
         }
     }
+    let inner: BTreeMap<u32, &Vec<u32>> = image
+        .all::<PidNamespace>()
+        .flat_map(|namespace| &namespace.dwellers)
+        .map(|dweller| (dweller.id, &dweller.inner))
+        .collect();
     writeln!(out, "    PID SESSION   GROUP THREADS     MEMORY STATE    NAME")?;
     for Line { branch, task } in lines(image) {
         let Task { pid, session, process_group, .. } = task;
@@ -61,9 +67,12 @@ fn put(image: &Image, out: &mut impl Write) -> io::Result<()> {
             RunState::Zombie => "ended",
         };
         let name = &task.name;
+        // The process's ids in pid namespaces inside of the tree, as `NSpid:` of /proc/PID/status has them.
+        let inner: Vec<String> = inner.get(pid).into_iter().copied().flatten().map(u32::to_string).collect();
+        let inner = if inner.is_empty() { String::new() } else { format!(" (inside {})", inner.join(" ")) };
         writeln!(
             out,
-            "{pid:>7} {session:>7} {process_group:>7} {count:>7} {memory:>10} {state:<8} {branch}{name}"
+            "{pid:>7} {session:>7} {process_group:>7} {count:>7} {memory:>10} {state:<8} {branch}{name}{inner}"
         )?;
     }
     Ok(())

@@ -13,6 +13,7 @@ pub mod limit;
 pub mod lock;
 pub mod mapping;
 pub mod memfd;
+pub mod pid_namespace;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
@@ -202,6 +203,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         Ok(Task { parent_thread: parent_thread(tree, zombie.pid), ..task })
     });
     let zombies: Vec<Task> = zombies.collect::<Result<_, Error>>()?;
+    pid_namespaces(tree, &looks, &mut out)?;
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }
@@ -235,6 +237,25 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     out.contents.splice(0..0, memory);
     out.memories = memories;
     Ok(Outcome::Done(Box::new(out)))
+}
+
+/// Collects the pid namespaces inside of the tree.
+fn pid_namespaces(tree: &Tree, looks: &[Look], out: &mut Collected) -> Result<(), Error> {
+    let ended = tree.zombies().iter().map(|zombie| ProcDir::new(zombie.pid));
+    let ended: Vec<_> = ended.map(|proc| (proc, proc.text("status").unwrap_or_default())).collect();
+    let living = tree.members().iter().zip(looks).map(|(frozen, look)| pid_namespace::Dweller {
+        pid: frozen.pid(),
+        seen: look.seen.task.pids,
+        statuses: look.facts.iter().map(|facts| facts.status.as_str()).collect(),
+        zombie: false,
+    });
+    let ended = ended.iter().map(|(proc, status)| pid_namespace::Dweller {
+        pid: proc.pid(),
+        seen: pid_namespace::look(*proc),
+        statuses: vec![status],
+        zombie: true,
+    });
+    pid_namespace::collect(&living.chain(ended).collect::<Vec<_>>(), out)
 }
 
 /// All tasks with what was found out about them.

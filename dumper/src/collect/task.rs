@@ -1,6 +1,6 @@
 //! A process: its place in the tree, what belongs to the whole thread group, and why it may not be saved at all.
 
-use super::{Collected, Subject, ThreadFacts};
+use super::{Collected, Subject, ThreadFacts, pid_namespace};
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped, Zombie};
 use crate::hatch::{Answers, Arg, Question, Questions};
@@ -48,6 +48,8 @@ pub struct Seen {
     oom_score_adj: i32,
     /// The kinds of namespaces that are others than ours.
     foreign_namespaces: Vec<&'static str>,
+    /// Its pid namespaces.
+    pub pids: pid_namespace::Seen,
 }
 
 /// Looks at it.
@@ -63,6 +65,7 @@ pub fn look(proc: ProcDir, namespaces: &Namespaces) -> Result<Seen, Error> {
         coredump_filter: hexadecimal("coredump_filter")?,
         oom_score_adj: proc.text("oom_score_adj")?.trim().parse().unwrap_or_default(),
         foreign_namespaces: namespaces.foreign(proc),
+        pids: pid_namespace::look(proc),
     })
 }
 
@@ -118,13 +121,6 @@ pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> R
     }
     // Those that it has left are not told.
     refuse_namespaces(proc, &namespaces.foreign(proc), out);
-    let inner = proc.text("status")?;
-    if parse::value(&inner, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1) {
-        out.unsupported(
-            "this zombie lives in another pid namespace",
-            "wait until its parent has waited for it",
-        );
-    }
     Ok(Task { name: name.into(), ..ended(&stat) })
 }
 
@@ -190,14 +186,14 @@ pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], seen: &Seen, out: &mut Col
     refuse_namespaces(ProcDir::new(frozen.pid()), &seen.foreign_namespaces, out);
 }
 
-/// Our own namespaces, by their kinds.
+/// Our own namespaces, by their kinds, but for that of pids ([`pid_namespace`]).
 #[derive(Debug)]
 pub struct Namespaces(Vec<(&'static str, PathBuf)>);
 
 impl Namespaces {
     /// Looks which they are.
     pub fn own() -> Namespaces {
-        let kinds = ["mnt", "pid", "user", "ipc", "net", "time", "uts"];
+        let kinds = ["mnt", "user", "ipc", "net", "time", "uts"];
         let ours = kinds.into_iter().filter_map(|kind| {
             let link = std::fs::read_link(format!("/proc/self/ns/{kind}"));
             Some((kind, link.ok()?))

@@ -164,9 +164,9 @@ pub fn spawn_helper(
     control.set_of(ROOT, ProcessWord::Pid, task.as_raw().unsigned_abs());
     let failed = |error| Error::step("fork the helper that finishes the resume", error);
     // Exit signal 0 and a second fork: the task gets no SIGCHLD and never has a child that it did not make.
-    let middle = sys::fork(0, 0, 0).map_err(failed)?;
+    let middle = sys::fork(&[], 0, 0).map_err(failed)?;
     if middle == 0 {
-        match sys::fork(0, 0, 0) {
+        match sys::fork(&[], 0, 0) {
             Ok(0) => {
                 shelf.close();
                 let wards =

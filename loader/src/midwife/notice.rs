@@ -12,13 +12,13 @@ const LOOKS_MAX: u32 = 5_000;
 impl Ward {
     /// Makes the leader take notice of a child's stop, and then forget it, as far as it had when it was saved: the signal
     /// had come, and of the rest it may have been told by wait().
-    pub(super) fn forget_stop(&self, child: Pid, told: bool, control: Control) -> Result<()> {
+    pub(super) fn forget_stop(&self, child: &Ward, told: bool, control: Control) -> Result<()> {
         /// The kernel sends the signal a moment after the stop can be seen.
         const LOOKS_FOR_SIGNAL: u32 = 3;
-        let failed = |error| Error::step(format!("have process {} wait for {}", self.pid, child), error);
-        let pid = i64::from(child.as_raw()).cast_unsigned();
+        let failed = |error| Error::step(format!("have process {} wait for {}", self.pid, child.pid), error);
+        let pid = i64::from(child.pid_as_child.as_raw()).cast_unsigned();
         let options = (libc::WUNTRACED | libc::WNOHANG).unsigned_abs() | libc::__WALL.unsigned_abs();
-        await_stop(child);
+        await_stop(child.pid);
         for _ in 0..if told { LOOKS_MAX } else { 0 } {
             match self.call(libc::SYS_wait4, [pid, 0, options.into(), 0]) {
                 Ok(0) => pause(),

@@ -17,6 +17,8 @@ pub struct Ward {
     pub process: usize,
     /// Its process id.
     pub pid: Pid,
+    /// The same as its parent sees it.
+    pub pid_as_child: Pid,
     /// Its threads, the leader first.
     pub tids: Vec<Pid>,
     /// Address of a `syscall` instruction in its vdso.

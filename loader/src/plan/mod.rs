@@ -16,17 +16,19 @@ use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::midwife::{Stop, Ward};
 use crate::namespace;
+use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::shm::{Fate, Objection};
 use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
 use binfmt::note::mapping::{Backing, Memory};
+use binfmt::note::pid_namespace::PidNamespace;
 use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
-use skeleton::{CALLERS, Member, Role, Skeleton, Step};
+use skeleton::{CALLERS, Member, Process, Role, Skeleton, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -46,6 +48,8 @@ pub struct Plan {
     pub pid: u32,
     /// Who makes whom.
     pub skeleton: Skeleton,
+    /// The ids in pid namespaces inside of the tree.
+    pub levels: Levels,
     /// The tasks that the midwife lets go, parents before their children.
     pub wards: Vec<Ward>,
     /// Descriptors of the loader's own are kept at or above this number.
@@ -69,6 +73,14 @@ impl Plan {
     pub fn new(image: &Image, host: &Host, options: &Options, by_handler: bool) -> Result<Plan> {
         let task = root_task(image)?;
         let mut refusals = host.refusals(image, options);
+        let levels = Levels::of(image);
+        refusals.extend(levels.unseen_owners(image).into_iter().map(|description| Refusal {
+            reason: format!(
+                "{} tells process {} of what happens, whom nobody sees that has it open",
+                description.label, description.owner
+            ),
+            remedy: "dump it when that is not so".to_owned(),
+        }));
         // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
         let joins_session = task.controlling_terminal != 0 && host.in_foreground && !options.detach;
         let mut skeleton = skeleton_of(image, joins_session, Identity::Keep);
@@ -92,7 +104,7 @@ impl Plan {
         let control_bytes = shape(image, &skeleton).len_bytes();
         let hole = find_hole(image, control_bytes, &host.own_ranges)
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
-        let wards = wards(image, host, options, &skeleton)?;
+        let wards = wards(image, host, options, &skeleton, &levels)?;
         let first_own_descriptor = first_own_descriptor(image);
         let segments: Vec<Fate> =
             image.all::<SharedSegment>().map(|segment| fate(host, segment, identity)).collect();
@@ -107,6 +119,7 @@ impl Plan {
             hole,
             pid,
             skeleton,
+            levels,
             wards,
             first_own_descriptor,
             joins_session,
@@ -146,11 +159,16 @@ pub fn skeleton_of(image: &Image, joins_session: bool, identity: Identity) -> Re
     let remedy =
         "no kernel can make such a tree anew: resume it where this is not so, or without that process";
     let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
-    let mut skeleton = skeleton::plan(&members)
+    let mut skeleton = skeleton::plan_inside(&members, &Levels::of(image).inside)
         .map_err(|reasons| Error::Refused(reasons.into_iter().map(refusal).collect()))?;
     if identity == Identity::Namespace {
         if skeleton.processes.first().is_some_and(|founder| founder.steps.contains(&Step::BecomeSubreaper)) {
             let reason = "in a pid namespace of its own orphans cannot come to whom they had for a parent";
+            return Err(Error::Refused(vec![refusal(reason.to_owned())]));
+        }
+        let founded = skeleton::founded(&skeleton);
+        if founded.into_iter().any(|process| process.namespace != 0) {
+            let reason = "in a pid namespace of its own nobody can make the init of another one as its root";
             return Err(Error::Refused(vec![refusal(reason.to_owned())]));
         }
         name_helpers(image, &mut skeleton);
@@ -188,9 +206,9 @@ fn name_helpers(image: &Image, skeleton: &mut Skeleton) {
     let mut ids = ids_of(image, skeleton);
     ids.extend(image.all::<Task>().flat_map(|task| [task.process_group, task.session]));
     let mut free = (FIRST + 1..).filter(|id| !ids.contains(id));
-    for helper in
-        skeleton.processes.iter_mut().filter(|process| process.role == Role::Helper && process.pid == 0)
-    {
+    let is_unnamed =
+        |process: &&mut Process| process.role == Role::Helper && process.pid == 0 && process.namespace == 0;
+    for helper in skeleton.processes.iter_mut().filter(is_unnamed) {
         helper.pid = free.next().unwrap_or(0);
     }
 }
@@ -221,7 +239,13 @@ pub fn ids_of(image: &Image, skeleton: &Skeleton) -> BTreeSet<u32> {
 }
 
 /// The tasks that are let go at the end, parents before their children.
-fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> Result<Vec<Ward>> {
+fn wards(
+    image: &Image,
+    host: &Host,
+    options: &Options,
+    skeleton: &Skeleton,
+    levels: &Levels,
+) -> Result<Vec<Ward>> {
     let tasks: BTreeMap<u32, &Task> = image.all::<Task>().map(|task| (task.pid, task)).collect();
     let depth = |task: &Task| {
         let mut at = task;
@@ -251,6 +275,7 @@ fn wards(image: &Image, host: &Host, options: &Options, skeleton: &Skeleton) -> 
         wards.push(Ward {
             process: *process,
             pid: Pid::from_raw(task.pid.cast_signed()),
+            pid_as_child: Pid::from_raw(levels.seen(task.pid, levels.inside.home(task.parent)).cast_signed()),
             tids: tids.collect(),
             syscall_at: syscall_address(memory(image, task)?, host)?,
             stop: stop_of(image, task, root && options.stopped),
@@ -314,7 +339,9 @@ fn identity(
     };
     let against_keep = host.against_keep(ids).or_else(|| against_segments.as_ref().map(told));
     let (tasks, threads) = (image.all::<Task>().count(), image.all::<Thread>().count());
+    let has_inside = image.all::<PidNamespace>().next().is_some();
     let against_fresh = match (tasks, threads) {
+        _ if has_inside => Some("it has a pid namespace inside, whose ids must stay".to_owned()),
         (1, 1) => None,
         (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
         (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),

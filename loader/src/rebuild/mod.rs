@@ -15,6 +15,7 @@ pub mod limit;
 pub mod lock;
 pub mod mapping;
 pub mod memfd;
+pub mod pid_namespace;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;

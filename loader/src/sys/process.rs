@@ -37,23 +37,22 @@ fn take_baton() {
 /// All that a process that shares this memory does.
 type Life<'a> = Box<dyn FnOnce() + 'a>;
 
-/// Starts a process with id `pid` that shares this memory (CLONE_VM; `flags` say what else) and runs `life` on a stack of
+/// Starts a process with these ids, the innermost first, that shares this memory (CLONE_VM; `flags` say what else) and runs `life` on a stack of
 /// its own as soon as the baton is free. The caller must never return from the frames that `life` borrows from while it
 /// gives the baton away: it becomes a program, or ends with the baton.
-pub fn fork_sharing(pid: i32, exit_signal: i32, flags: u64, life: Life<'_>) -> Result<i32, Errno> {
+pub fn fork_sharing(ids: &[i32], exit_signal: i32, flags: u64, life: Life<'_>) -> Result<i32, Errno> {
     const STACK_BYTES: usize = 512 << 10;
     const ALIGN: usize = 64;
     // Never freed: all memory of the loader's goes at once.
     let stack = Box::leak(vec![0u8; STACK_BYTES + ALIGN].into_boxed_slice());
     let base = stack.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
-    let wanted = [pid];
     let args = CloneArgs {
         flags: flags | u64::from(libc::CLONE_VM.unsigned_abs()),
         exit_signal: exit_signal.unsigned_abs().into(),
         stack: base as u64,
         stack_size: STACK_BYTES as u64,
-        set_tid: wanted.as_ptr().expose_provenance() as u64,
-        set_tid_size: 1,
+        set_tid: ids.as_ptr().expose_provenance() as u64,
+        set_tid_size: ids.len() as u64,
         ..CloneArgs::default()
     };
     let life = Box::into_raw(Box::new(life));
@@ -123,27 +122,26 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// fork(2), with a given pid if `pid` is not 0. Returns 0 in the child.
+/// fork(2), with these ids, the innermost first, and others where none are given. Returns 0 in the child.
 ///
 /// The caller must have a single thread.
 ///
-/// `flags` say what is shared: CLONE_FILES, CLONE_FS.
-pub fn fork(pid: i32, exit_signal: i32, flags: u64) -> Result<i32, Errno> {
-    clone(flags, pid, exit_signal)
+/// `flags` say what is shared or new: CLONE_FILES, CLONE_FS, CLONE_NEWPID.
+pub fn fork(ids: &[i32], exit_signal: i32, flags: u64) -> Result<i32, Errno> {
+    clone(flags, ids, exit_signal)
 }
 
 /// fork(2) of a sibling: a child of the caller's parent, with the caller's exit signal.
-pub fn fork_sibling(pid: i32, flags: u64) -> Result<i32, Errno> {
-    clone(flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), pid, 0)
+pub fn fork_sibling(ids: &[i32], flags: u64) -> Result<i32, Errno> {
+    clone(flags | u64::from(libc::CLONE_PARENT.unsigned_abs()), ids, 0)
 }
 
-fn clone(flags: u64, pid: i32, exit_signal: i32) -> Result<i32, Errno> {
-    let wanted = [pid];
+fn clone(flags: u64, ids: &[i32], exit_signal: i32) -> Result<i32, Errno> {
     let args = CloneArgs {
         flags,
         exit_signal: exit_signal.unsigned_abs().into(),
-        set_tid: if pid == 0 { 0 } else { wanted.as_ptr().expose_provenance() as u64 },
-        set_tid_size: u64::from(pid != 0),
+        set_tid: if ids.is_empty() { 0 } else { ids.as_ptr().expose_provenance() as u64 },
+        set_tid_size: ids.len() as u64,
         ..CloneArgs::default()
     };
     // SAFETY: without CLONE_VM the child has a copy of everything; the caller is single-threaded, so no lock is held.
@@ -162,14 +160,13 @@ pub fn thread_flags() -> u64 {
     flags.unsigned_abs().into()
 }
 
-/// Starts a thread of this process with id `tid` that runs the program at `program` with the stub at `run`, and nothing
-/// of Rust's. It needs no stack: the stub has none. `flags` say what else is shared: CLONE_IO.
-pub fn start_thread(tid: i32, flags: u64, run: u64, program: u64) -> Result<i32, Errno> {
-    let wanted = [tid];
+/// Starts a thread of this process with these ids, the innermost first, that runs the program at `program` with the stub at
+/// `run`, and nothing of Rust's. It needs no stack: the stub has none. `flags` say what else is shared: CLONE_IO.
+pub fn start_thread(ids: &[i32], flags: u64, run: u64, program: u64) -> Result<i32, Errno> {
     let args = CloneArgs {
         flags: flags | thread_flags(),
-        set_tid: wanted.as_ptr().expose_provenance() as u64,
-        set_tid_size: 1,
+        set_tid: ids.as_ptr().expose_provenance() as u64,
+        set_tid_size: ids.len() as u64,
         ..CloneArgs::default()
     };
     let result: i64;

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub(super) struct Player {
     pub(super) pid: u32,
     pub(super) role: Role,
+    /// The pid namespace inside of the tree in which it lives.
+    pub(super) namespace: u32,
     pub(super) origin: Origin,
     /// Whether it is made with CLONE_VM.
     pub(super) shares_memory: bool,
@@ -43,6 +45,7 @@ impl Cast {
             cast.players.push(Player {
                 pid: node.pid,
                 role,
+                namespace: node.namespace,
                 origin: origins[id],
                 shares_memory: false,
                 has_execed: node.has_execed,
@@ -56,11 +59,12 @@ impl Cast {
         cast
     }
 
-    /// Adds a helper and returns its name.
+    /// Adds a helper, which lives where its maker does, and returns its name.
     pub(super) fn helper(&mut self, pid: u32, maker: Id, session: Id, group: Option<Group>) -> Id {
         self.players.push(Player {
             pid,
             role: Role::Helper,
+            namespace: self.players[maker].namespace,
             origin: Origin { maker, session, way: Way::Child, signal: 0 },
             shares_memory: false,
             has_execed: false,
@@ -121,6 +125,32 @@ impl Cast {
                 self.players[id].origin.signal = self.signal_of_siblings(origin.maker, id);
             }
         }
+    }
+
+    /// What the pid namespaces inside of the tree forbid of all this.
+    pub(super) fn forbidden(&self, census: &Census) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (_, player) in self.players.iter().skip(1) {
+            let maker = &self.players[player.origin.maker];
+            let pid = player.pid;
+            let is_siblings = player.origin.way == Way::Sibling && census.inside.is_init(maker.pid);
+            if is_siblings || !census.inside.can_make(maker.namespace, pid, player.namespace) {
+                reasons.push(format!(
+                    "nobody in a pid namespace from which process {pid} can be made can make it with its parent, session \
+                     and exit signal"
+                ));
+            }
+            let reaches =
+                |heir: Option<Id>| heir.map_or(0, |heir| self.players[heir].namespace) == player.namespace;
+            if player.heir.is_some_and(|heir| !reaches(heir)) {
+                let orphans = player.makes.iter().map(|made| self.players[*made].pid.to_string());
+                reasons.push(format!(
+                    "no orphan of its pid namespace comes to the parent of {}",
+                    orphans.collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+        reasons
     }
 
     /// Lets one that is made before its maker execs, and that leads its session wherever it is born, be made before

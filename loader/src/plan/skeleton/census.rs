@@ -7,7 +7,7 @@
 
 use super::cast::is_deadly;
 use super::table::{FOUNDER, Id, Table};
-use super::{CALLERS, Member, SIGCHLD};
+use super::{CALLERS, Inside, Member, SIGCHLD};
 use std::collections::BTreeMap;
 
 /// Who waits for a process in the end.
@@ -34,6 +34,8 @@ pub(super) enum Group {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     pub(super) pid: u32,
+    /// The pid namespace inside of the tree in which it lives.
+    pub(super) namespace: u32,
     pub(super) parent: Parent,
     /// The leader of its session. The founder stands for that of the caller's session.
     pub(super) session: Id,
@@ -50,6 +52,8 @@ pub(super) struct Node {
 /// Who is there.
 #[derive(Debug)]
 pub(super) struct Census {
+    /// The pid namespaces inside of the tree.
+    pub(super) inside: Inside,
     /// The founder, the tasks in their order, the dead leaders of sessions.
     pub(super) nodes: Table<Node>,
     /// The session of every numbered group that has a member.
@@ -60,9 +64,14 @@ pub(super) struct Census {
 
 impl Census {
     /// Takes it, or says all that contradicts itself.
-    pub(super) fn take(tasks: &[Member]) -> Result<Census, Vec<String>> {
+    pub(super) fn take(tasks: &[Member], inside: &Inside) -> Result<Census, Vec<String>> {
         let mut taker = Taker {
-            census: Census { nodes: Table::new(), groups: BTreeMap::new(), by_pid: BTreeMap::new() },
+            census: Census {
+                inside: inside.clone(),
+                nodes: Table::new(),
+                groups: BTreeMap::new(),
+                by_pid: BTreeMap::new(),
+            },
             reasons: Vec::new(),
         };
         taker.enrol(tasks);
@@ -91,6 +100,12 @@ impl Census {
         !self.is_dead(id) && self.nodes[id].signal != SIGCHLD
     }
 
+    /// Whether `maker` lives where it can make that one.
+    pub(super) fn can_make(&self, maker: Id, made: Id) -> bool {
+        let (maker, made) = (&self.nodes[maker], &self.nodes[made]);
+        self.inside.can_make(maker.namespace, made.pid, made.namespace)
+    }
+
     /// Its parent, if that is known.
     pub(super) fn parent(&self, id: Id) -> Option<Id> {
         match self.nodes[id].parent {
@@ -109,6 +124,7 @@ impl Taker {
     fn enrol(&mut self, tasks: &[Member]) {
         let founder = Node {
             pid: 0,
+            namespace: 0,
             parent: Parent::Nobody,
             session: FOUNDER,
             group: Group::Callers,
@@ -125,6 +141,7 @@ impl Taker {
         for task in tasks {
             let node = Node {
                 pid: task.pid,
+                namespace: self.census.inside.home(task.pid),
                 parent: Parent::Init,
                 session: FOUNDER,
                 group: Group::Callers,
@@ -232,6 +249,7 @@ impl Taker {
     fn dead_leader(&mut self, pid: u32) -> Id {
         let node = Node {
             pid,
+            namespace: self.census.inside.home(pid),
             parent: Parent::Nobody,
             session: FOUNDER,
             group: Group::Numbered(pid),

@@ -69,7 +69,10 @@ impl Groups {
         for (group, session) in &census.groups {
             let stays = has_stayer.get(group).is_some_and(|stays| *stays);
             match census.by_pid.get(group) {
-                None => _ = cast.helper(*group, *session, *session, Some(Group::Numbered(*group))),
+                None => {
+                    let helper = cast.helper(*group, *session, *session, Some(Group::Numbered(*group)));
+                    cast.players[helper].namespace = census.inside.home(*group);
+                }
                 // It would leave the group empty before another can join.
                 Some(leader) if is_mover(census, *leader) && !stays => {
                     cast.helper(0, *leader, census.nodes[*leader].session, Some(Group::Numbered(*group)));
@@ -112,6 +115,23 @@ impl Groups {
     /// Whether it leads a group that it leaves.
     pub(super) fn is_mover(&self, id: Id) -> bool {
         self.conducts[id].leads.is_some() && self.conducts[id].joins.is_some()
+    }
+
+    /// Who would have to join a group whose number it does not see.
+    pub(super) fn forbidden(&self, census: &Census, cast: &Cast) -> Vec<String> {
+        let joins = cast.players.iter().filter_map(|(id, player)| Some((player, self.conducts[id].joins?)));
+        let forbidden = joins.filter(|(player, group)| match group {
+            Group::Callers => player.namespace != 0,
+            Group::Numbered(group) => !census.inside.sees(player.namespace, census.inside.home(*group)),
+        });
+        let told = forbidden.map(|(player, group)| {
+            let group = match group {
+                Group::Callers => "the caller's group".to_owned(),
+                Group::Numbered(group) => format!("group {group}"),
+            };
+            format!("process {} would have to join {group}, which its pid namespace has not", player.pid)
+        });
+        told.collect()
     }
 
     fn find_leaders(&mut self, census: &Census, cast: &Cast) -> BTreeMap<u32, Party> {

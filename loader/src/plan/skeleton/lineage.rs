@@ -229,6 +229,7 @@ impl Search<'_> {
         }
         let can_be_next = |id: &Id| {
             !self.census.is_bound(*id)
+                && self.census.can_make(spot.at, *id)
                 && self.census.parent(*id).is_none_or(|parent| self.placed[parent])
                 && (self.census.leads(*id) || self.census.nodes[*id].session == spot.session)
         };

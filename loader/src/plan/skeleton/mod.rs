@@ -5,12 +5,13 @@
 //!
 //! Every file decides one thing: `census` who is there and what contradicts itself, `lineage` who makes whom in which
 //! session, `cast` which helpers that takes, `memory` who is made into whose memory, `group` who comes into which group
-//! and when, `rise` in which order orphans come to their parents; `weave` writes all of it down as steps, and `text`
+//! and when, `inside` what pid namespaces of the tree's own forbid, `rise` in which order orphans come to their parents; `weave` writes all of it down as steps, and `text`
 //! reads them. The tests hold the plans against a model of the kernel's rules.
 
 mod cast;
 mod census;
 mod group;
+mod inside;
 mod lineage;
 mod member;
 mod memory;
@@ -19,6 +20,7 @@ mod table;
 pub mod text;
 mod weave;
 
+pub use inside::Inside;
 pub use member::{CALLERS, Member};
 
 use cast::Cast;
@@ -65,6 +67,9 @@ pub struct Process {
     pub pid: u32,
     /// What it is.
     pub role: Role,
+    /// In which pid namespace inside of the tree it lives; 0 for that of the tree. Where its maker lives elsewhere, it is
+    /// made with this namespace if it is the init there, and else when that init exists.
+    pub namespace: u32,
     /// The exit signal it is made with. Its later one can differ: exec and the death of its parent make it SIGCHLD.
     /// Helpers that nobody needs to hear of have 0, so they are waited for with `__WALL`.
     pub exit_signal: u32,
@@ -131,15 +136,62 @@ pub enum Step {
 /// The first member is the root that the founder makes as its own child. Further ones without a parent become
 /// children of init.
 pub fn plan(tasks: &[Member]) -> Result<Skeleton, Vec<String>> {
-    let census = Census::take(tasks)?;
+    plan_inside(tasks, &Inside::default())
+}
+
+/// The same with pid namespaces inside of the tree.
+pub fn plan_inside(tasks: &[Member], inside: &Inside) -> Result<Skeleton, Vec<String>> {
+    let census = Census::take(tasks, inside)?;
     let origins = lineage::find(&census).map_err(|reason| vec![reason])?;
     let mut cast = Cast::gather(&census, &origins);
     memory::share(&census, &mut cast)?;
     Groups::hire(&census, &mut cast);
     cast.settle(&census);
+    let forbidden = cast.forbidden(&census);
+    if !forbidden.is_empty() {
+        return Err(forbidden);
+    }
     let groups = Groups::decide(&census, &cast);
+    let forbidden = groups.forbidden(&census, &cast);
+    if !forbidden.is_empty() {
+        return Err(forbidden);
+    }
     let rounds = Rounds::find(&cast);
-    Ok(weave::weave(&census, &cast, &groups, &rounds))
+    let skeleton = weave::weave(&census, &cast, &groups, &rounds);
+    let entered = entered(&skeleton, inside);
+    if entered.is_empty() { Ok(skeleton) } else { Err(entered) }
+}
+
+/// Who would have to be made in a pid namespace by somebody else than who has made its init: they could wait for each
+/// other for ever.
+fn entered(skeleton: &Skeleton, inside: &Inside) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for process in &skeleton.processes {
+        let mut made_inits = Vec::new();
+        for step in &process.steps {
+            let (Step::Fork(made) | Step::ForkSibling(made)) = step else { continue };
+            let Some(made) = skeleton.processes.get(*made) else { continue };
+            if inside.is_init(made.pid) {
+                made_inits.push(made.namespace);
+            } else if made.namespace != process.namespace && !made_inits.contains(&made.namespace) {
+                reasons.push(format!(
+                    "process {} has come into a pid namespace in another way than by fork, as with nsenter(1)",
+                    made.pid
+                ));
+            }
+        }
+    }
+    reasons
+}
+
+/// Whom the founder makes.
+pub fn founded(skeleton: &Skeleton) -> Vec<&Process> {
+    let steps = skeleton.processes.first().into_iter().flat_map(|founder| &founder.steps);
+    let made = steps.filter_map(|step| match step {
+        Step::Fork(made) => skeleton.processes.get(*made),
+        _ => None,
+    });
+    made.collect()
 }
 
 #[cfg(test)]

@@ -219,6 +219,9 @@ impl Skeleton {
             Role::Task if process.steps.contains(&Step::Exec) => notes.push("exec'd".to_owned()),
             Role::Founder | Role::Task => {}
         }
+        if process.namespace != 0 {
+            notes.push(format!("in pid namespace {}", process.namespace));
+        }
         let comment = if notes.is_empty() { String::new() } else { format!("  # {}", notes.join(", ")) };
         format!("clone3({}){comment}", arguments.join(", "))
     }

@@ -39,6 +39,7 @@ pub(super) fn weave(census: &Census, cast: &Cast, groups: &Groups, rounds: &Roun
     let processes = cast.players.iter().zip(weaver.steps.into_rows()).map(|((_, player), steps)| Process {
         pid: player.pid,
         role: player.role,
+        namespace: player.namespace,
         exit_signal: player.origin.signal,
         shares_memory: player.shares_memory,
         steps,
@@ -69,7 +70,13 @@ impl Weaver<'_> {
                 player.makes.iter().partition(|made| conduct.makes_before.contains(made));
             // The founder has no memory that anybody inherits, and makes the root first.
             if id != FOUNDER {
-                let order = |made: &Id| (!self.is_made_before_exec(*made), self.inherits[*made]);
+                // Who enters a pid namespace comes after its init.
+                let enters = |made: Id| {
+                    let made = &self.cast.players[made];
+                    made.namespace != player.namespace && !self.census.inside.is_init(made.pid)
+                };
+                let order =
+                    |made: &Id| (!self.is_made_before_exec(*made), enters(*made), self.inherits[*made]);
                 before.sort_by_key(order);
                 after.sort_by_key(order);
             }

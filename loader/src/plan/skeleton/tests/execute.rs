@@ -1,6 +1,6 @@
 //! Carries a skeleton out under the kernel's rules, in a random order, and looks at what comes of it.
 
-use super::super::{CALLERS, Member, Role, Skeleton, Step};
+use super::super::{CALLERS, Inside, Member, Role, Skeleton, Step};
 use super::kernel::{Errno, INIT, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +33,7 @@ pub(super) struct Stage<'a> {
     skeleton: &'a Skeleton,
     members: BTreeMap<u32, &'a Member>,
     root: &'a Member,
+    inside: &'a Inside,
     kernel: Kernel,
     actors: Vec<Actor>,
     /// How many come to each barrier, and who has.
@@ -52,6 +53,12 @@ const FIRST_UNNAMED: u32 = SHELL + 2;
 
 impl<'a> Stage<'a> {
     pub(super) fn new(tasks: &'a [Member], skeleton: &'a Skeleton) -> Stage<'a> {
+        const NONE: &Inside = &Inside { namespaces: BTreeMap::new(), homes: BTreeMap::new() };
+        Stage::inside(tasks, NONE, skeleton)
+    }
+
+    /// The same with pid namespaces inside of the tree.
+    pub(super) fn inside(tasks: &'a [Member], inside: &'a Inside, skeleton: &'a Skeleton) -> Stage<'a> {
         let mut kernel = Kernel::new();
         kernel.fork(INIT, SHELL, super::SIGCHLD).expect("the shell");
         kernel.setsid(SHELL).expect("its session");
@@ -68,7 +75,8 @@ impl<'a> Stage<'a> {
         let mut actors = vec![Actor::default(); skeleton.processes.len()];
         actors[0] = Actor { pid: FOUNDER, done: Some(0), ..Actor::default() };
         let members = tasks.iter().map(|task| (task.pid, task)).collect();
-        Stage { skeleton, members, root: &tasks[0], kernel, actors, barriers, orphans: BTreeSet::new() }
+        let root = &tasks[0];
+        Stage { skeleton, members, root, inside, kernel, actors, barriers, orphans: BTreeSet::new() }
     }
 
     /// Lets everybody act in the order of the dice until all is done.
@@ -137,6 +145,9 @@ impl<'a> Stage<'a> {
                 self.actors[who].memory_of.push(pid);
             }
             Step::Fork(made) | Step::ForkSibling(made) => {
+                if self.must_await_init(who, *made) {
+                    return Ok(Turn::Waits);
+                }
                 self.fork(who, *made, matches!(step, Step::ForkSibling(_)))?;
                 waiting.push(*made);
             }
@@ -195,6 +206,15 @@ impl<'a> Stage<'a> {
         Ok(Turn::Done)
     }
 
+    /// Whether a process is made in a pid namespace that is neither its maker's nor there yet.
+    fn must_await_init(&self, who: usize, made: usize) -> bool {
+        let process = &self.skeleton.processes[made];
+        let namespace = process.namespace;
+        namespace != self.kernel.inside.home(self.actors[who].pid)
+            && !self.kernel.inside.namespaces.contains_key(&namespace)
+            && !self.inside.is_init(process.pid)
+    }
+
     fn fork(&mut self, who: usize, made: usize, is_sibling: bool) -> Result<(), String> {
         let process = &self.skeleton.processes[made];
         if self.actors[made].done.is_some() {
@@ -205,10 +225,22 @@ impl<'a> Stage<'a> {
             0 => FIRST_UNNAMED + u32::try_from(made).expect("few"),
             pid => pid,
         };
+        let home = self.kernel.inside.home(caller);
+        let is_right = process.namespace == home || self.inside.can_make(home, pid, process.namespace);
+        if !is_right || process.namespace == home && self.inside.is_init(pid) {
+            return Err(format!("{caller} cannot make {pid} in pid namespace {}", process.namespace));
+        }
         let forked = match is_sibling {
             true => self.kernel.fork_sibling(caller, pid),
+            false if process.namespace != home => {
+                self.kernel.fork_into(caller, pid, process.exit_signal, process.namespace)
+            }
             false => self.kernel.fork(caller, pid, process.exit_signal),
         };
+        if is_sibling && process.namespace != home {
+            self.kernel.inside.namespaces.entry(process.namespace).or_insert((home, pid));
+            self.kernel.inside.homes.insert(pid, process.namespace);
+        }
         forked.map_err(|errno| format!("{errno:?} for {pid}"))?;
         let signal = self.kernel.processes[&pid].signal;
         if signal != process.exit_signal {
@@ -273,6 +305,9 @@ impl<'a> Stage<'a> {
         let group = if task.group == CALLERS { founder.group } else { task.group };
         let expected = (parent, session, group, task.exit_signal, task.has_execed);
         let found = (process.parent, process.session, process.group, process.signal, process.has_execed);
+        if self.kernel.inside.home(task.pid) != self.inside.home(task.pid) {
+            return Err(format!("{} is in another pid namespace", task.pid));
+        }
         if expected == found {
             return Ok(());
         }

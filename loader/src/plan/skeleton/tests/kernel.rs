@@ -1,6 +1,6 @@
 //! The kernel's rules for processes, as far as a tree goes (Linux 6.18: fork.c, exit.c, sys.c, exec.c).
 
-use super::super::SIGCHLD;
+use super::super::{Inside, SIGCHLD};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the kernel refuses.
@@ -44,6 +44,8 @@ pub(super) struct Kernel {
     pub(super) processes: BTreeMap<u32, Process>,
     next_memory: u32,
     next_pid: u32,
+    /// Pid namespaces below that of the first process.
+    pub(super) inside: Inside,
 }
 
 /// The first process; whoever has no other reaper goes to it.
@@ -65,7 +67,12 @@ impl Kernel {
             parents_execs: 0,
             memory: 1,
         };
-        Kernel { processes: BTreeMap::from([(INIT, init)]), next_memory: 2, next_pid: 2 }
+        Kernel {
+            processes: BTreeMap::from([(INIT, init)]),
+            next_memory: 2,
+            next_pid: 2,
+            inside: Inside::default(),
+        }
     }
 
     pub(super) fn get(&self, pid: u32) -> Result<&Process> {
@@ -95,7 +102,22 @@ impl Kernel {
         self.clone(caller, pid, caller, signal, execs)
     }
 
+    /// fork into another pid namespace: one that is new (CLONE_NEWPID), or one below (setns).
+    pub(super) fn fork_into(&mut self, caller: u32, pid: u32, signal: u32, namespace: u32) -> Result<()> {
+        let home = self.inside.home(caller);
+        if self.inside.namespaces.contains_key(&namespace) && !self.inside.sees(home, namespace) {
+            return Err(Errno::Perm);
+        }
+        self.fork(caller, pid, signal)?;
+        self.inside.namespaces.entry(namespace).or_insert((home, pid));
+        self.inside.homes.insert(pid, namespace);
+        Ok(())
+    }
+
     pub(super) fn fork_sibling(&mut self, caller: u32, pid: u32) -> Result<()> {
+        if self.inside.is_init(caller) {
+            return Err(Errno::Perm);
+        }
         let own = self.alive(caller).clone();
         self.clone(caller, pid, own.parent, own.signal, own.parents_execs)
     }
@@ -121,6 +143,10 @@ impl Kernel {
             ..own
         };
         self.processes.insert(pid, child);
+        let home = self.inside.home(caller);
+        if home != 0 {
+            self.inside.homes.insert(pid, home);
+        }
         Ok(())
     }
 
@@ -164,6 +190,9 @@ impl Kernel {
         if group != pid && !self.processes.values().any(is_there) {
             return Err(Errno::Perm);
         }
+        if !self.inside.sees(self.inside.home(caller), self.inside.home(group)) {
+            return Err(Errno::Search);
+        }
         if let Some(process) = self.processes.get_mut(&pid) {
             process.group = group;
         }
@@ -190,9 +219,11 @@ impl Kernel {
     /// Who dies, by what its parent gets: those whom the exit signal kills, too.
     pub(super) fn exit(&mut self, pid: u32) {
         let own = self.alive(pid).clone();
-        let mut reaper = INIT;
+        let home = self.inside.home(pid);
+        let mut reaper = self.inside.namespaces.get(&home).map_or(INIT, |(_, init)| *init);
         let mut above = own.parent;
-        while own.has_subreaper && above != INIT {
+        // A subreaper of another pid namespace takes nobody.
+        while own.has_subreaper && above != INIT && self.inside.home(above) == home {
             let process = &self.processes[&above];
             if process.is_subreaper && !process.zombie {
                 reaper = above;

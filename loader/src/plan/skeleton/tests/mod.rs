@@ -33,6 +33,11 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     ]
 }
 
+/// Where there is no plan, all ways to one are looked for.
+fn few_calls() -> impl Strategy<Value = Vec<Call>> {
+    proptest::collection::vec(any::<Call>(), 0..40)
+}
+
 /// Any tree, most of which nobody has ever seen: small numbers, so that they meet.
 fn nonsense() -> impl Strategy<Value = Vec<Member>> {
     let signal = prop_oneof![8 => Just(SIGCHLD), 1 => Just(10), 1 => Just(0)];
@@ -68,8 +73,8 @@ fn nonsense() -> impl Strategy<Value = Vec<Member>> {
 /// One line for each task and each process.
 fn tell(tasks: &[Member], skeleton: &Skeleton) -> String {
     let processes = skeleton.processes.iter().enumerate().map(|(place, process)| {
-        let Process { pid, role, exit_signal, shares_memory, steps } = process;
-        format!("{place}: {pid} {role:?} {exit_signal} {shares_memory} {steps:?}")
+        let Process { pid, role, namespace, exit_signal, shares_memory, steps } = process;
+        format!("{place}: {pid} {role:?} in {namespace} {exit_signal} {shares_memory} {steps:?}")
     });
     tasks.iter().map(|task| format!("{task:?}")).chain(processes).collect::<Vec<_>>().join("\n")
 }
@@ -116,6 +121,23 @@ proptest! {
         if let Ok(skeleton) = plan(&tasks) {
             let played = Stage::new(&tasks, &skeleton).play(&mut Dice(seed));
             prop_assert!(played.is_ok(), "{}\n{}", tell(&tasks, &skeleton), played.unwrap_err());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: trees() / 4, ..config() })]
+
+    /// The same with pid namespaces inside of the tree, where not always a plan is found.
+    #[test]
+    fn a_tree_with_pid_namespaces_is_reached(start in start(), calls in few_calls(), seed in 1..u64::MAX) {
+        let mut walk = Walk::with_namespaces(start);
+        calls.iter().for_each(|call| walk.call(*call));
+        let tasks = walk.image(start);
+        let Some(inside) = walk.inside(&tasks) else { return Ok(()) };
+        if let Ok(skeleton) = plan_inside(&tasks, &inside) {
+            let played = Stage::inside(&tasks, &inside, &skeleton).play(&mut Dice(seed));
+            prop_assert!(played.is_ok(), "{inside:?}\n{}\n{}", tell(&tasks, &skeleton), played.unwrap_err());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Trees that the kernel can produce: random walks of its calls from one process.
 
-use super::super::{CALLERS, Member, SIGCHLD};
+use super::super::{CALLERS, Inside, Member, SIGCHLD};
 use super::kernel::{INIT, Kernel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One call of one process: which call, whose, and with what.
 pub(super) type Call = (u8, u16, u16);
@@ -100,6 +100,8 @@ pub(super) struct Walk {
     pub(super) kernel: Kernel,
     habit: &'static Habit,
     shares_memory: bool,
+    /// How many of 16 forks make a pid namespace or enter one.
+    enters: u16,
 }
 
 impl Walk {
@@ -125,7 +127,42 @@ impl Walk {
             1 => kernel.setpgid(ROOT, ROOT, ROOT).expect("its group"),
             _ => kernel.setsid(ROOT).expect("its session"),
         }
-        Walk { kernel, habit, shares_memory: false }
+        Walk { kernel, habit, shares_memory: false, enters: 0 }
+    }
+
+    /// The same where some processes make pid namespaces, or enter those below them.
+    pub(super) fn with_namespaces(start: Start) -> Walk {
+        Walk { enters: 3, ..Walk::new(start) }
+    }
+
+    /// Into which namespace the next child of a process goes.
+    fn namespace_of_child(&self, pid: u32, what: u16) -> u32 {
+        let inside = &self.kernel.inside;
+        let next = u32::try_from(inside.namespaces.len()).expect("few") + 1;
+        match what / 8 % 16 {
+            0 | 1 if self.enters > 0 => next,
+            other if other < self.enters => u32::from(what / 256) % next,
+            _ => inside.home(pid),
+        }
+    }
+
+    /// The pid namespaces, and who lives in them, if the image can have them.
+    pub(super) fn inside(&self, tasks: &[Member]) -> Option<Inside> {
+        let all = &self.kernel.inside;
+        let is_here = |pid: u32| tasks.iter().any(|task| task.pid == pid && !task.zombie);
+        let mut inside = Inside { namespaces: BTreeMap::new(), homes: all.homes.clone() };
+        for task in tasks {
+            let mut namespace = all.home(task.pid);
+            while namespace != 0 {
+                let (parent, init) = all.namespaces[&namespace];
+                if !is_here(init) {
+                    return None;
+                }
+                inside.namespaces.insert(namespace, (parent, init));
+                namespace = parent;
+            }
+        }
+        Some(inside)
     }
 
     fn everybody(&self) -> impl Iterator<Item = u32> {
@@ -135,6 +172,7 @@ impl Walk {
     pub(super) fn call(&mut self, (call, who, what): Call) {
         let living: Vec<u32> = self.everybody().filter(|pid| !self.kernel.processes[pid].zombie).collect();
         let pid = living[usize::from(who) % living.len()];
+        let namespace = self.namespace_of_child(pid, what);
         let what = usize::from(what);
         let has_room = self.everybody().count() < self.habit.most;
         let signal = self.habit.signals[what % 8];
@@ -150,7 +188,10 @@ impl Walk {
             Some(0..3) if !has_room => {}
             Some(0) => {
                 let child = self.kernel.unused_pid();
-                _ = self.kernel.fork(pid, child, signal);
+                _ = match namespace == self.kernel.inside.home(pid) {
+                    true => self.kernel.fork(pid, child, signal),
+                    false => self.kernel.fork_into(pid, child, signal, namespace),
+                };
             }
             Some(1) => {
                 let child = self.kernel.unused_pid();
@@ -201,7 +242,8 @@ impl Walk {
         {
             above = self.kernel.processes[&above].parent;
         }
-        if above != ROOT {
+        // With an init all others of its namespace would end.
+        if above != ROOT && !self.kernel.inside.is_init(above) && !self.kernel.inside.is_init(pid) {
             self.kernel.exit(pid);
         }
     }
