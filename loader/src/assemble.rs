@@ -39,15 +39,19 @@ fn build(stage: &Stage) -> Result<Infallible> {
     let parked = aside::clear_outside(stage.hole)?;
     let control = Control::map(stage.hole, shape(&image, &skeleton), sys::borrow(stage.control))?;
     let Err(error) = go_on(stage, &image, &skeleton, &parked, control);
-    // Before the others hear of it and end us.
-    tell(stage.report, &error);
+    // Before the others hear of it and end us. What fails after that is only its consequence.
+    if control.get(Word::Failed) == 0 {
+        tell(stage.report, &error);
+    }
     control.set(Word::Failed, 1);
     Err(Error::Told)
 }
 
 /// The same for a task that shares another one's memory.
 pub fn fail(world: &World<'_>, error: &Error) {
-    tell(world.stage.report, error);
+    if world.control.get(Word::Failed) == 0 {
+        tell(world.stage.report, error);
+    }
     world.control.set(Word::Failed, 1);
 }
 

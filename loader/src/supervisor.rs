@@ -38,7 +38,8 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
     let mut place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
-    let hired = hire(&midwife, &image, &plan, &shelf, || place.give_terminal())?;
+    let hired = hire(&midwife, &image, &plan, &shelf, || place.begin())?;
+    place.has_given = place.in_front;
     let mut root = None;
     let tell = |step: &Step| plan::tell(&image, &plan.skeleton, 0, step, &stage);
     let delivered = match found(&image, &plan, &hired, tell, &mut root) {
@@ -180,13 +181,19 @@ struct Place {
     own_group: bool,
     /// Which group of the tree has the terminal, if one of our session's has.
     foreground: Option<Pid>,
+    /// Our terminal, if it matters to the tree.
     terminal: Option<OwnedFd>,
+    /// Whether we were started in its foreground.
+    in_front: bool,
+    /// Whether we have given it to the tree, and not taken it back.
+    has_given: bool,
 }
 
 impl Place {
     fn of(image: &Image, plan: &Plan, options: &Options) -> Place {
         let tasks = || image.all::<Task>();
-        let terminal = (!options.detach).then(foreground_terminal).flatten();
+        let terminal = (!options.detach).then(own_terminal).flatten();
+        let in_front = terminal.as_ref().is_some_and(is_ours);
         // A group without a leader in the tree is ours, unless a helper makes it.
         let made =
             |group: u32| plan.skeleton.processes.iter().any(|process| process.pid == group && group != 0);
@@ -198,7 +205,8 @@ impl Place {
         let front =
             front.or(root.filter(|root| !tasks().any(|task| task.in_foreground) && made(root.process_group)));
         let front = front.filter(in_session).map(|task| Pid::from_raw(task.process_group.cast_signed()));
-        Place { own_session, own_group: plan.root.group != skeleton::CALLERS, foreground: front, terminal }
+        let own_group = plan.root.group != skeleton::CALLERS;
+        Place { own_session, own_group, foreground: front, terminal, in_front, has_given: false }
     }
 
     /// Gives the terminal to the tree's group. All signals are blocked, SIGTTOU too.
@@ -208,31 +216,60 @@ impl Place {
         }
     }
 
-    /// The same if the shell has put us in front (`fg`): with `bg` the terminal stays its own.
-    fn give_terminal_if_ours(&self) {
-        if self.terminal.as_ref().is_some_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp())) {
+    /// The same at the start.
+    fn begin(&self) {
+        if self.in_front {
             self.give_terminal();
         }
     }
 
-    /// Takes the terminal back. Who had it gets it again: by the id that the group has here, not in a namespace of its own.
+    /// The same if the shell has put us in front (`fg`): with `bg` the terminal stays its own. Says whether it has.
+    fn give_terminal_if_ours(&mut self) -> bool {
+        let is_ours = self.terminal.as_ref().is_some_and(is_ours);
+        if is_ours {
+            self.give_terminal();
+            self.has_given = true;
+        }
+        is_ours
+    }
+
+    /// Who gets a signal that came to us: what is meant for a job goes to all of it, where that is a group of its own.
+    fn addressee(&self, root: Pid, signal: i32) -> Pid {
+        let for_all =
+            [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGCONT].contains(&signal);
+        let group = getpgid(Some(root)).ok().filter(|_| for_all && self.own_group && !self.own_session);
+        group.map_or(root, |group| Pid::from_raw(-group.as_raw()))
+    }
+
+    /// Takes the terminal back, if it was given. Who had it gets it again: by the id that the group has here, not in a
+    /// namespace of its own.
     fn take_terminal(&mut self) {
-        if let (Some(terminal), Some(_)) = (&self.terminal, self.foreground) {
+        if let (Some(terminal), Some(_), true) = (&self.terminal, self.foreground, self.has_given) {
             if let Ok(front) = tcgetpgrp(terminal)
                 && front != getpgrp()
             {
                 self.foreground = Some(front);
             }
             let _ = tcsetpgrp(terminal, getpgrp());
+            self.has_given = false;
         }
     }
 }
 
 /// The controlling terminal, if our group is in its foreground.
 pub fn foreground_terminal() -> Option<OwnedFd> {
+    own_terminal().filter(is_ours)
+}
+
+/// The controlling terminal.
+fn own_terminal() -> Option<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC;
-    let terminal = nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).ok()?;
-    (tcgetpgrp(&terminal) == Ok(getpgrp())).then_some(terminal)
+    nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).ok()
+}
+
+/// Whether our group is in the foreground of a terminal.
+fn is_ours(terminal: &OwnedFd) -> bool {
+    tcgetpgrp(terminal) == Ok(getpgrp())
 }
 
 /// Watches the task to its end: signals go on to it, stops and continuations both ways, and its end is ours.
@@ -253,6 +290,11 @@ fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
                 sys::end_by(signal);
                 return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)));
             }
+            // The shell has put us in front without a word (`fg` of a job that runs).
+            Ok(Some(status)) if wants_terminal(status) && place.give_terminal_if_ours() => {
+                continue_task(pid, &place);
+                continue;
+            }
             Ok(Some(status)) if libc::WIFSTOPPED(status) => {
                 place.take_terminal();
                 // Stopped for the shell to see, until it says otherwise.
@@ -272,17 +314,19 @@ fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
             }
             // From the terminal: a task in our group got it by itself.
             Ok((_, from_kernel)) if from_kernel && !place.own_session && !place.own_group => {}
-            Ok((signal, _)) => sys::send(pid.as_raw(), signal),
+            Ok((signal, _)) => sys::send(place.addressee(pid, signal).as_raw(), signal),
         }
     }
 }
 
 fn continue_task(pid: Pid, place: &Place) {
-    // Where the root is in a group of the tree, the shell would have continued all of it.
-    let group = getpgid(Some(pid)).ok().filter(|_| place.own_group);
-    let whom = group.map_or(pid, |group| Pid::from_raw(-group.as_raw()));
     // ESRCH: it ended meanwhile, and the next wait tells how.
-    let _ = kill(whom, Signal::SIGCONT);
+    let _ = kill(place.addressee(pid, libc::SIGCONT), Signal::SIGCONT);
+}
+
+/// Whether a task was stopped because it is not in the foreground of the terminal.
+fn wants_terminal(status: i32) -> bool {
+    libc::WIFSTOPPED(status) && [libc::SIGTTIN, libc::SIGTTOU].contains(&libc::WSTOPSIG(status))
 }
 
 /// Who only waits holds nothing that somebody might wait to be closed.

@@ -53,6 +53,11 @@ impl Terminal {
         Ok(())
     }
 
+    /// The process group in the foreground.
+    pub fn front(&self) -> Outcome<nix::unistd::Pid> {
+        Ok(nix::unistd::tcgetpgrp(&self.master)?)
+    }
+
     /// Appends to `heard` what is printed until `text` is in it from `from` on; says where that ends, if it comes in time.
     pub fn read_until(
         &self,

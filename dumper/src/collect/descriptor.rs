@@ -219,6 +219,7 @@ fn complete(
         _ if is_path_only(open) => DescriptionKind::File,
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
+        Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
         }

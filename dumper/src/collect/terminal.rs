@@ -8,6 +8,12 @@ use binfmt::wire::Text;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
+/// Whether a device is the master of a pseudo-terminal, whose slave would have to come back with it (`/dev/ptmx`;
+/// Documentation/admin-guide/devices.txt of the kernel: 5:2, and 128 to 135 before there was devpts).
+pub fn is_master(device: u64) -> bool {
+    matches!((libc::major(device), libc::minor(device)), (5, 2) | (128..=135, _))
+}
+
 /// Completes `description` if `duplicate` is a terminal, and says whether it is. `terminals` are the controlling ones of
 /// the tasks that have it.
 pub fn collect(

@@ -49,7 +49,7 @@ pub fn spawn(
     if helper != 0 {
         return Ok(Pid::from_raw(helper));
     }
-    let status = tie_to(supervisor).map_err(failed).and_then(|()| (duties.prepare)()).and_then(|()| {
+    let status = tie_to(supervisor).and_then(|()| (duties.prepare)()).and_then(|()| {
         midwife.control.set(Word::Midwife, std::process::id());
         let keeper = Keeper::spawn(image, plan, midwife.control)?;
         midwife.deliver(keeper.as_ref(), duties.before)
@@ -65,10 +65,11 @@ pub fn spawn(
 }
 
 /// Ends with the process of this descriptor, which may be of another pid namespace.
-fn tie_to(supervisor: OwnedFd) -> nix::Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before the kernel knew that this matters.
-    if sys::has_ended_fd(supervisor.as_fd()) { Err(Errno::ESRCH) } else { Ok(()) }
+fn tie_to(supervisor: OwnedFd) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|error| Error::step("tie the midwife to her supervisor", error))?;
+    // It may have ended before the kernel knew that this matters; then there is nobody to tell.
+    if sys::has_ended_fd(supervisor.as_fd()) { Err(Error::Told) } else { Ok(()) }
 }
 
 /// What her supervisor knows of her.
@@ -96,7 +97,8 @@ impl Hired<'_> {
         let mut patience = Patience::of_midwife();
         while control.get(Word::Delivered) == 0 {
             // She may have delivered and ended since.
-            if sys::has_ended(self.pid.as_raw()) && control.get(Word::Delivered) == 0 {
+            let is_over = control.get(Word::Failed) != 0 || sys::has_ended(self.pid.as_raw());
+            if is_over && control.get(Word::Delivered) == 0 {
                 return Err(Error::Told);
             }
             control.wait(Word::Delivered, 0, &mut patience);
@@ -124,13 +126,18 @@ impl Hired<'_> {
     pub fn give_up(&self, root: Option<Pid>) {
         const PATIENCE: Duration = Duration::from_secs(5);
         self.midwife.control.set(Word::Failed, 1);
-        // She sees it, and tidies up.
+        let mut left: BTreeSet<Pid> = [Some(self.pid), root].into_iter().flatten().collect();
+        // She sees it, and tidies up. Where she is init she ends only after all of her namespace that are our children have
+        // been waited for.
         let start = Instant::now();
         let mut patience = Patience::of_midwife();
-        while !sys::has_ended(self.pid.as_raw()) && start.elapsed() < PATIENCE {
-            self.midwife.control.wait(Word::Delivered, 0, &mut patience);
+        while left.contains(&self.pid) && start.elapsed() < PATIENCE {
+            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => self.midwife.control.wait(Word::Delivered, 0, &mut patience),
+                Ok(status) => left.retain(|pid| status.pid() != Some(*pid)),
+                Err(_) => left.clear(),
+            }
         }
-        let mut left: BTreeSet<Pid> = [Some(self.pid), root].into_iter().flatten().collect();
         for pid in &left {
             let _ = kill(*pid, Signal::SIGKILL);
         }
@@ -138,7 +145,6 @@ impl Hired<'_> {
         if self.children.is_none() {
             self.midwife.give_up();
         }
-        // Init ends only after all of its namespace that are our children have been waited for.
         while !left.is_empty() {
             match waitpid(None, Some(WaitPidFlag::__WALL)) {
                 Ok(status) => left.retain(|pid| status.pid() != Some(*pid)),

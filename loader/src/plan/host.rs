@@ -193,7 +193,10 @@ fn effective_capabilities(status: &str) -> u64 {
 fn who(tid: u32) -> Option<String> {
     let directory = format!("/proc/{tid}");
     if !Path::new(&directory).exists() {
-        return None;
+        // The kernel gives no process the id of a group that still has members.
+        let group = nix::unistd::Pid::from_raw(-tid.cast_signed());
+        let is_free = nix::sys::signal::kill(group, None) == Err(nix::errno::Errno::ESRCH);
+        return (!is_free).then(|| "a process group whose leader has ended".to_owned());
     }
     let name = fs::read_to_string(format!("{directory}/comm")).unwrap_or_default();
     let status = fs::read_to_string(format!("{directory}/status")).unwrap_or_default();

@@ -75,6 +75,7 @@ fn resumed(place: &Place<'_>) -> Outcome<()> {
         second.say(SUSPEND, "Stopped")?;
         second.expect(PROMPT)?;
         second.say("fg %1\n", "sleep 1000")?;
+        second.await_front("sleep")?;
         second.say(INTERRUPT, PROMPT)?;
         second.say("echo ended: $?\n", "ended: 130")?;
         second.say("bg %2; kill %2; wait %2; echo so did cat: $?\n", "so did cat: ")?;
@@ -107,6 +108,19 @@ impl Seat {
         let terminal = self.stage.terminal.as_ref().ok_or("there is no terminal")?;
         terminal.type_in(text)?;
         self.expect(expected)
+    }
+
+    /// Waits until a process of this name leads the foreground: a shell tells what it continues before it does.
+    fn await_front(&self, name: &str) -> Outcome<()> {
+        let terminal = self.stage.terminal.as_ref().ok_or("there is no terminal")?;
+        for _ in 0..5000 {
+            let group = terminal.front()?;
+            if fs::read_to_string(format!("/proc/{group}/comm")).is_ok_and(|comm| comm.trim() == name) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(Stopped::Failed(format!("{name} does not come to the front")))
     }
 
     fn expect(&mut self, text: &str) -> Outcome<()> {
