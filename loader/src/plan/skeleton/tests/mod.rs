@@ -126,9 +126,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: trees() / 4, ..config() })]
+    #![proptest_config(ProptestConfig { cases: trees() / 40, ..config() })]
 
-    /// The same with pid namespaces inside of the tree, where not always a plan is found.
+    /// The same with pid namespaces inside of the tree, where not always a plan is found: to find none
+    /// takes long, so fewer of them.
     #[test]
     fn a_tree_with_pid_namespaces_is_reached(start in start(), calls in few_calls(), seed in 1..u64::MAX) {
         let mut walk = Walk::with_namespaces(start);
