@@ -1,6 +1,7 @@
 //# expect: resumes
 //# may-differ: fd/5/ino a second copy was made under a name for a moment, which is not that of its inode
 //# may-differ: fd/5/flags O_TMPFILE says how a file was made, and the copy is opened through /proc
+//# may-differ: fd/5/link its name is the number of an inode that is gone, which another file can have got
 //# show: file presence=deleted
 //# show: file presence=unnamed
 /* Files without a name: deleted, deleted and opened twice, never named (O_TMPFILE). Their contents, holes and offsets are
