@@ -73,14 +73,21 @@ fn lonely(threads: &[(Pid, Tid)], contexts: &IoContexts, parents: &BTreeMap<Pid,
 }
 
 /// Looks from a thread that has no I/O context: one gets none from a thread without a priority.
-fn without_context<T: Send>(look: impl FnOnce(Tid) -> T + Send) -> Option<T> {
-    let spawned = || std::thread::scope(|scope| scope.spawn(|| look(sys::own_tid())).join().ok());
+fn without_context<T: Send>(look: impl FnOnce(Tid) -> T + Send) -> Result<T, Errno> {
+    let look = || look(sys::own_tid());
+    let between = || {
+        sys::forget_io_priority();
+        in_a_thread(look)
+    };
+    in_a_thread(between)?
+}
+
+/// What `work` says, done in a thread of its own.
+fn in_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
     std::thread::scope(|scope| {
-        let between = scope.spawn(|| {
-            sys::forget_io_priority();
-            spawned()
-        });
-        between.join().ok().flatten()
+        let spawned = std::thread::Builder::new().spawn_scoped(scope, work);
+        let thread = spawned.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EAGAIN))?;
+        thread.join().map_err(|_| Errno::EIO)
     })
 }
 
@@ -104,8 +111,7 @@ fn common(threads: &[(Pid, Tid)]) -> Result<IoContexts, Errno> {
     let none = without_context(|own| {
         let same = |tid: &&Tid| compare(**tid, own).is_ok_and(|order| order == Ordering::Equal);
         firsts.iter().find(same).copied()
-    })
-    .flatten();
+    })?;
     classes.retain(|_, class| none.is_none() || class.first().copied() != none);
     let numbered = classes.into_values().zip(1u32..);
     Ok(numbered.flat_map(|(class, number)| class.into_iter().map(move |tid| (tid, number))).collect())

@@ -1,6 +1,9 @@
 //! Work on many tasks, done by several threads: the kernel's answers take most of the time, and most of them need not come
 //! to the thread that traces.
 
+use binfmt::workers::together;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// So many threads at most.
@@ -15,18 +18,18 @@ pub(crate) fn in_parts<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + S
     if items.len() <= FEW || threads == 1 {
         return all(items);
     }
-    let (first, others) = items.split_at(items.len().div_ceil(threads));
-    thread::scope(|scope| {
-        let all = &all;
-        let parts = others.chunks(first.len());
-        let helpers: Vec<_> = parts.map(|part| (part, scope.spawn(move || all(part)))).collect();
-        let mut done = all(first);
-        // A part that was lost with its thread is done here.
-        for (part, helper) in helpers {
-            done.extend(helper.join().unwrap_or_else(|_| all(part)));
-        }
-        done
-    })
+    let parts: Vec<&[T]> = items.chunks(items.len().div_ceil(threads)).collect();
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        parts.get(index).map(|part| (index, all(part)))
+    };
+    let (own, others) = together(parts.len() - 1, || std::iter::from_fn(take).collect::<Vec<_>>());
+    let mut done: BTreeMap<usize, Vec<R>> = others.into_iter().flatten().flatten().chain(own).collect();
+    // A part that was lost with its thread is done here.
+    let done =
+        parts.iter().enumerate().flat_map(|(index, part)| done.remove(&index).unwrap_or_else(|| all(part)));
+    done.collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::memory::{Manner, TaskMemory};
 use binfmt::address::Pid;
 use binfmt::digest::{self, digest};
 use binfmt::image::{Layout, Segment};
+use binfmt::workers::together;
 use memmap2::MmapMut;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -147,15 +148,11 @@ impl Job<'_> {
                 }
             }
         };
-        let results = std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..WRITERS.min(pieces.len().max(1))).map(|_| scope.spawn(work)).collect();
-            let mut results = vec![work()];
-            let lost = || Err(Failure::Write(io::Error::other("a writer has ended")));
-            results.extend(helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|_| lost())));
-            results
-        });
+        let (own, others) = together(WRITERS.min(pieces.len().max(1)) - 1, work);
+        let lost = || Err(Failure::Write(io::Error::other("a writer has ended")));
+        let others = others.into_iter().map(|other| other.unwrap_or_else(lost));
         let mut digests = vec![Vec::new(); pieces.len()];
-        for result in results {
+        for result in others.chain([own]) {
             for (index, found) in result? {
                 if let Some(place) = digests.get_mut(index) {
                     *place = found;

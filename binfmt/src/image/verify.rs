@@ -5,10 +5,10 @@
 use super::read::{PIECE_BYTES, damaged, digest_of};
 use super::{Image, ImageError};
 use crate::digest::{EMPTY, combine};
+use crate::workers::together;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 /// What one thread takes at a time: large enough to be worth taking, small enough that all end together. Larger where
 /// there would be too many: holes make a file of any size out of nothing.
@@ -49,13 +49,10 @@ impl Image {
             }
             done
         };
-        let mut found: Vec<(&Share, Result<u64, ImageError>)> = thread::scope(|scope| {
-            let helpers: Vec<_> = (1..threads.get().min(shares.len())).map(|_| scope.spawn(work)).collect();
-            let mut found = work();
-            // A thread that panicked leaves its shares out, and a segment without all its shares does not match.
-            helpers.into_iter().for_each(|helper| found.extend(helper.join().unwrap_or_default()));
-            found
-        });
+        let helpers = threads.get().min(shares.len()).saturating_sub(1);
+        let (mut found, others): (Vec<(&Share, Result<u64, ImageError>)>, _) = together(helpers, work);
+        // A thread that panicked leaves its shares out, and a segment without all its shares does not match.
+        found.extend(others.into_iter().flatten().flatten());
         found.sort_unstable_by_key(|(share, _)| (share.segment, share.offset));
         self.compare(digests, found)
     }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::memory::{Manner, TaskMemory};
 use binfmt::address::PAGE_BYTES;
 use binfmt::image::{Owner, Segment};
+use binfmt::workers::together;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
@@ -166,14 +167,10 @@ fn shared_pages(members: &[Member<'_>]) -> Result<Vec<Vec<Alias>>, Error> {
     } else {
         0
     };
-    let results: Vec<Result<Vec<_>, Error>> = std::thread::scope(|scope| {
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
-        let mut results = vec![work()];
-        // What was lost with a thread is stored for each memory.
-        results.extend(helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|_| Ok(Vec::new()))));
-        results
-    });
-    let mut compared = results.into_iter().collect::<Result<Vec<_>, Error>>()?.concat();
+    let (own, others) = together(helpers, work);
+    // What was lost with a thread is stored for each memory.
+    let results = others.into_iter().flatten().chain([own]);
+    let mut compared = results.collect::<Result<Vec<_>, Error>>()?.concat();
     compared.sort_unstable_by_key(|(index, _)| *index);
     let mut found: Vec<Vec<Alias>> = members.iter().map(|_| Vec::new()).collect();
     for page in compared.into_iter().flat_map(|(_, pages)| pages) {
