@@ -7,7 +7,7 @@ use crate::collected::Collected;
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped};
 use crate::hatch::place::{self, Found, Place};
-use crate::hatch::{Answers, Knock, Questions, Visit};
+use crate::hatch::{self, Answers, Knock, Questions, Visit};
 use crate::memory::TaskMemory;
 use binfmt::address::{Pid, Tid};
 use mapping::smaps::Area;
@@ -108,7 +108,10 @@ impl<'a> Interviewer<'a> {
             .map_err(|error| Error::question(pid, "looking for room for the stub", error))?;
         let place = match found {
             Found::Free(place) => place,
-            Found::Busy => return Ok(Readiness::Busy),
+            Found::Busy(place) => {
+                hatch::lead_home(memory, place, threads)?;
+                return Ok(Readiness::Busy);
+            }
             Found::Nowhere => {
                 out.unsupported(
                     "no executable mapping has 512 unused bytes at its end",

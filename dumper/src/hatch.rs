@@ -327,6 +327,34 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// Leads the one of a stopped task's `threads` home that an earlier dumper, which was killed, has left in its stub: by
+/// itself it would go only when the task is continued.
+///
+/// It runs to the end of the stub's munmap, and what is written behind the stub is put into its registers. Never step by
+/// step: the kernel takes the trap flag away from a thread that is detached, and not from one whose tracer dies.
+pub fn lead_home(memory: &TaskMemory, place: Place, threads: &[&Stopped]) -> Result<(), Error> {
+    let stray = |thread: &&&Stopped| thread.group_stop() != 0 && place.holds(thread.registers().rip);
+    let Some(thread) = threads.iter().find(stray) else { return Ok(()) };
+    let pid = memory.pid();
+    let failed = |error| {
+        Error::question(pid, format!("leading thread {} out of an earlier stub", thread.tid()), error)
+    };
+    let unmapped = place.address + Stub::get().unmapped_offset;
+    let mut registers = thread.registers().clone();
+    while registers.rip < unmapped || (registers.rip == unmapped && registers.rax != 0) {
+        thread.go_to_syscall().map_err(failed)?;
+        if thread.at_syscall().map_err(failed)? == Moved::Died {
+            return Err(Error::Died { pid });
+        }
+        registers = thread.read_registers().map_err(failed)?;
+        if !place.holds(registers.rip) {
+            return Ok(());
+        }
+    }
+    let (mask, home) = place.home(memory, &registers).map_err(failed)?;
+    thread.put_home(&home, mask).map_err(failed)
+}
+
 /// The registers of `thread`, moved to the abort handler if it stands inside a restartable sequence: an interrupted
 /// sequence must never commit.
 pub fn outside_rseq(thread: &Stopped, memory: &TaskMemory) -> Registers {

@@ -241,6 +241,13 @@ impl Stopped {
         }
     }
 
+    /// Puts it to the place in the program that it had come from when an earlier dumper was killed: the mask first, as in
+    /// [`Stopped::put_back`].
+    pub fn put_home(&self, registers: &Registers, signal_mask: u64) -> Result<(), Errno> {
+        sys::set_signal_mask(self.tid, signal_mask)?;
+        self.write_registers(registers)
+    }
+
     /// Waits until it stands still anywhere, so that it can be let go.
     pub fn settle(&self) {
         let _ = next_event(self.pid, self.tid, None);

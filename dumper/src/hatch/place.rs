@@ -7,6 +7,7 @@
 use crate::collect::mapping::smaps::Area;
 use crate::freeze::Stopped;
 use crate::memory::TaskMemory;
+use binfmt::note::thread::Registers;
 use binfmt::program::stub::Stub;
 use nix::errno::Errno;
 
@@ -22,6 +23,23 @@ impl Place {
     pub fn clear(self, memory: &TaskMemory) -> Result<(), Errno> {
         memory.write(self.address, &vec![0; Stub::get().bytes.len()])
     }
+
+    /// What is written behind the stub: the mask and the registers of the thread that it is to send back, which are `now`
+    /// such.
+    pub fn home(self, memory: &TaskMemory, now: &Registers) -> Result<(u64, Registers), Errno> {
+        let mut data = [0; 19 * 8];
+        memory.read(self.address + Stub::get().data_offset, &mut data)?;
+        let mut words = data.chunks_exact(8).skip(1).map(|word| crate::parse::u64_at(word, 0));
+        let mask = words.next().unwrap_or_default();
+        let mut all = now.to_words();
+        all.iter_mut().zip(words).for_each(|(now, home)| *now = home);
+        Ok((mask, Registers { orig_rax: u64::MAX, ..Registers::from_words(&all) }))
+    }
+
+    /// Whether an instruction of the stub here is at `address`.
+    pub fn holds(self, address: u64) -> bool {
+        address.wrapping_sub(self.address) < Stub::get().bytes.len() as u64
+    }
 }
 
 /// What looking for a place found.
@@ -29,8 +47,8 @@ impl Place {
 pub enum Found {
     /// A place.
     Free(Place),
-    /// Places, but a thread is still on its way home from each: wait for it.
-    Busy,
+    /// A thread is still on its way home from the stub of an earlier dumper, which stands here: wait for it.
+    Busy(Place),
     /// None.
     Nowhere,
 }
@@ -38,29 +56,26 @@ pub enum Found {
 const ALIGN: u64 = 16;
 const EXECUTE: u32 = 4;
 
-/// Finds a place among the mappings `areas`.
+/// Finds a place among the mappings `areas`: always the first, so that no thread is in the stub of a later one.
 pub fn find(areas: &[Area], memory: &TaskMemory, threads: &[&Stopped]) -> Result<Found, Errno> {
     let stub = Stub::get();
     let len_bytes = (stub.bytes.len() as u64).next_multiple_of(ALIGN);
-    let mut busy = false;
     for area in areas.iter().filter(|area| area.is_vdso()) {
         let from = elf_end(area.start, memory)?;
         match slot(from, area.end, len_bytes, &stub, memory, threads)? {
-            Found::Free(place) => return Ok(Found::Free(place)),
-            Found::Busy => busy = true,
             Found::Nowhere => {}
+            found => return Ok(found),
         }
     }
     let code = |area: &&Area| area.protection & EXECUTE != 0 && !area.shared && area.inode != 0;
     for area in areas.iter().filter(code) {
         let from = area.end - len_bytes;
         match slot(from, area.end, len_bytes, &stub, memory, threads)? {
-            Found::Free(place) => return Ok(Found::Free(place)),
-            Found::Busy => busy = true,
             Found::Nowhere => {}
+            found => return Ok(found),
         }
     }
-    Ok(if busy { Found::Busy } else { Found::Nowhere })
+    Ok(Found::Nowhere)
 }
 
 /// The first address behind the ELF image at `start`: its section headers stand last.
@@ -83,7 +98,6 @@ fn slot(
     memory: &TaskMemory,
     threads: &[&Stopped],
 ) -> Result<Found, Errno> {
-    let mut found = Found::Nowhere;
     let mut address = from.next_multiple_of(ALIGN);
     let mut bytes = vec![0; usize::try_from(len_bytes).unwrap_or(0)];
     while address.checked_add(len_bytes).is_some_and(|slot_end| slot_end <= end) {
@@ -92,14 +106,13 @@ fn slot(
             return Ok(Found::Free(Place { address }));
         }
         if is_stub(&bytes, stub) {
-            if is_deserted(address, len_bytes, memory, threads) {
-                return Ok(Found::Free(Place { address }));
-            }
-            found = Found::Busy;
+            let place = Place { address };
+            let is_deserted = is_deserted(place, memory, threads);
+            return Ok(if is_deserted { Found::Free(place) } else { Found::Busy(place) });
         }
         address += len_bytes;
     }
-    Ok(found)
+    Ok(Found::Nowhere)
 }
 
 fn is_stub(bytes: &[u8], stub: &Stub) -> bool {
@@ -107,16 +120,20 @@ fn is_stub(bytes: &[u8], stub: &Stub) -> bool {
     code.is_some_and(|code| bytes.starts_with(code))
 }
 
-/// Whether no thread is in the stub that stands there, and none has its address on its stack: a signal handler that
-/// came before the mask did would return to it.
-fn is_deserted(address: u64, len_bytes: u64, memory: &TaskMemory, threads: &[&Stopped]) -> bool {
+/// Whether no thread is in the stub that stands there, and none will return to it from the handler of a signal that came
+/// before the mask did: such a frame (`struct sigcontext`) has the address two words before the code segment of user space.
+fn is_deserted(place: Place, memory: &TaskMemory, threads: &[&Stopped]) -> bool {
     const STACK_SEARCHED_BYTES: usize = 256 << 10;
-    let inside = |word: u64| (address..address + len_bytes).contains(&word);
+    const USER_CODE: u64 = 0x33;
     let mut stack = vec![0; STACK_SEARCHED_BYTES];
     threads.iter().all(|thread| {
         let registers = thread.registers();
         let read = memory.read_some(registers.rsp & !7, &mut stack);
         let words = stack.get(..read).unwrap_or_default().chunks_exact(8);
-        !inside(registers.rip) && !words.map(|word| crate::parse::u64_at(word, 0)).any(inside)
+        let words: Vec<u64> = words.map(|word| crate::parse::u64_at(word, 0)).collect();
+        let is_frame = |words: &[u64]| {
+            matches!(words, [rip, _, segments] if place.holds(*rip) && segments & 0xffff == USER_CODE)
+        };
+        !place.holds(registers.rip) && !words.windows(3).any(is_frame)
     })
 }
