@@ -299,6 +299,8 @@ fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
                 place.take_terminal();
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
+                // The SIGCONT that woke us is still pending: it goes on to the task once.
+                sys::forget_signal(libc::SIGCONT);
                 place.give_terminal_if_ours();
                 continue_task(pid, &place);
                 continue;

@@ -81,7 +81,8 @@ impl Guest {
 
     fn wait_until_stopped(&mut self) -> Outcome<()> {
         let start = Instant::now();
-        while !stands_still(self.pid) {
+        // A supervisor shows its parent what it saw, a little later; a SIGCONT between the two would be lost by its stop.
+        while !stands_still(self.pid) || !stands_still(self.child.id()) {
             if let Some(status) = self.child.try_wait()? {
                 self.ended = true;
                 return Err(self.ended_early(&status.to_string()));
