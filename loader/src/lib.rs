@@ -3,6 +3,7 @@
 //! The story, phase by phase, each a file:
 //!
 //! * [`cli`] understands the call, `binfmt::image` opens and checks the image;
+//! * [`turn`] lets resumes of the same image begin one after the other;
 //! * [`plan`] decides everything that can be decided beforehand: under which process id, where to stand, and what
 //!   stands against it, all at once;
 //! * [`shelf`] opens everything that tasks share;
@@ -39,6 +40,7 @@ pub mod shelf;
 pub mod stage;
 pub mod supervisor;
 pub mod sys;
+pub mod turn;
 pub mod wish;
 pub mod world;
 
@@ -50,6 +52,7 @@ use plan::{Host, Plan};
 use stage::{Identity, Point, Stage};
 use std::io::Write;
 use std::process::ExitCode;
+use turn::Turn;
 use wish::Wishes;
 
 /// Everything the loader does, from its arguments to its exit status. A start that becomes the program never returns.
@@ -83,6 +86,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
     }
     Wishes::of(&call.options).apply(&mut image, false)?;
+    let turn = (!call.options.plan).then(|| Turn::wait(&image));
     let host = Host::look(&image, &call.options)?;
     let plan = Plan::new(&image, &host, &call.options, call.by_handler)?;
     if call.options.plan {
@@ -90,8 +94,10 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         let _ = std::io::stdout().write_all(plan.to_string().as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
+    let turn = turn.filter(|_| plan.identity == Identity::Keep);
     match plan.identity {
-        Identity::Keep | Identity::Namespace => supervisor::resume(image, host, plan, &call.options),
+        Identity::Keep => supervisor::resume(image, host, plan, &call.options, turn),
+        Identity::Namespace => supervisor::resume(image, host, plan, &call.options, None),
         Identity::Fresh if call.options.detach => match apart::fork()? {
             Side::Caller(status) => Ok(status),
             Side::Child(announcement) => {

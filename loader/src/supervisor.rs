@@ -18,6 +18,7 @@ use crate::plan::{self, Host, Plan, ROOT};
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
+use crate::turn::Turn;
 use binfmt::image::Image;
 use binfmt::note::task::Task;
 use nix::errno::Errno;
@@ -30,7 +31,13 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 /// Makes the tree and, unless it shall be detached, watches its root to its end.
-pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result<ExitCode> {
+pub fn resume(
+    image: Image,
+    host: Host,
+    plan: Plan,
+    options: &Options,
+    turn: Option<Turn>,
+) -> Result<ExitCode> {
     let trace_options = midwife::trace_options(&image, &host);
     let (stage, shelf) = midwife::make_stage(&image, &plan, options)?;
     let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
@@ -46,6 +53,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
         Ok(Some(child)) => {
             end_with(supervisor, plan.identity, plan.skeleton.processes.get(child))?;
             control.unmap()?;
+            drop(turn);
             return go_on(&Stage { process: child, ..stage }, plan.skeleton.processes.get(child));
         }
         Ok(None) => {
@@ -59,6 +67,7 @@ pub fn resume(image: Image, host: Host, plan: Plan, options: &Options) -> Result
         hired.give_up(root);
         place.take_terminal();
     })?;
+    turn.into_iter().for_each(Turn::end);
     // What is left to do takes no memory.
     drop((image, host, plan, midwife));
     for own in [stage.image, stage.control, stage.report].into_iter().chain(stage.loader) {

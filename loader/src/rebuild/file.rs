@@ -61,13 +61,22 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
     for filesystem in image.all::<Filesystem>() {
         all.push((&filesystem.working_directory, "working directory", Access::Place));
     }
-    all.retain(|(identity, ..)| !identity.path.0.is_empty() && identity.presence == Presence::Linked);
+    all.retain(|(identity, ..)| place(identity).is_some_and(|path| !path.as_os_str().is_empty()));
     all
+}
+
+/// Where a file is to be found; one that has no name any more is made.
+fn place(identity: &FileIdentity) -> Option<&Path> {
+    match identity.presence {
+        Presence::Linked => Some(identity.path.as_path()),
+        Presence::LinkedElsewhere => Some(identity.other_link.as_path()),
+        Presence::Deleted | Presence::Unnamed => None,
+    }
 }
 
 /// Looks whether the file at the path is the one that was saved.
 pub fn look(identity: &FileIdentity, access: Access) -> Found {
-    let path = identity.path.as_path();
+    let Some(path) = place(identity) else { return Found::Same };
     let found = match identity.file_type {
         FileType::SymbolicLink => fs::symlink_metadata(path),
         _ => fs::metadata(path),
@@ -90,7 +99,7 @@ fn compare(identity: &FileIdentity, access: Access, now: &FileIdentity) -> Found
         return Found::Same;
     }
     if !identity.build_id.0.is_empty() {
-        return match binfmt::build_id::of_file(identity.path.as_path()) {
+        return match place(identity).and_then(binfmt::build_id::of_file) {
             Some(found) if found == identity.build_id.0 => Found::Same,
             found => Found::Changed(format!(
                 "the image has build id {}, this host has {}",
@@ -115,14 +124,18 @@ fn compare(identity: &FileIdentity, access: Access, now: &FileIdentity) -> Found
 
 /// What to say of a file that was not found as it was.
 pub fn refusal(identity: &FileIdentity, purpose: &str, found: &Found) -> Option<Refusal> {
+    let name = match identity.presence {
+        Presence::LinkedElsewhere => format!("{}, the other name of {},", identity.other_link, identity.path),
+        _ => identity.path.to_string(),
+    };
     match found {
         Found::Same => None,
         Found::Changed(how) => Some(Refusal {
-            reason: format!("{} ({purpose}) is not the file it was: {how}", identity.path),
+            reason: format!("{name} ({purpose}) is not the file it was: {how}"),
             remedy: "put the old one back, or resume with --allow changed-file".to_owned(),
         }),
         Found::Missing(error) => Some(Refusal {
-            reason: format!("{} ({purpose}) cannot be opened: {error}", identity.path),
+            reason: format!("{name} ({purpose}) cannot be opened: {error}"),
             remedy: "put the file back, or resume where it was dumped".to_owned(),
         }),
     }
@@ -196,15 +209,27 @@ pub fn without_name(image: &Image) -> impl Iterator<Item = &FileIdentity> {
         .filter(|identity| matches!(identity.presence, Presence::Deleted | Presence::Unnamed))
 }
 
+/// A new file without a name in the directory that `path` names one in, or where that is gone as well, in what there is of
+/// its path.
+fn open_unnamed(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let mut directories = path.ancestors().skip(1).filter(|directory| directory.is_absolute());
+    let first = directories.next().unwrap_or(Path::new("/"));
+    let beside = open(first, flags, mode);
+    if !matches!(beside, Err(Errno::ENOENT)) {
+        return beside;
+    }
+    let directories = directories.chain([Path::new("/tmp")]);
+    directories.map(|directory| open(directory, flags, mode)).find(nix::Result::is_ok).unwrap_or(beside)
+}
+
 /// Makes a file without a name, from the content in the image. For a moment it has its old name, if that is free, so
 /// that `/proc/PID/fd` shows what it did.
 pub fn make_deleted(image: &Image, identity: &FileIdentity) -> Result<OwnedFd> {
     let path = identity.path.as_path();
     let failed = |error| Error::step(format!("make the deleted file {} again", identity.path), error);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
     let mode = Mode::from_bits_truncate(identity.mode);
-    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    let unnamed = open(directory, flags, mode).map_err(failed)?;
+    let unnamed = open_unnamed(path, mode).map_err(failed)?;
     super::fill_object(image, identity.content, &unnamed, identity.size_bytes, &identity.path.to_string())?;
     let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
     match nix::unistd::fchown(&unnamed, Some(user), Some(group)) {
@@ -224,4 +249,30 @@ pub fn make_deleted(image: &Image, identity: &FileIdentity) -> Result<OwnedFd> {
     let named = open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
     nix::unistd::unlink(path).map_err(failed)?;
     named.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_name_is_looked_for_under_the_other() {
+        let folder = std::env::temp_dir().join(format!("ckpt-other-name-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let other = folder.join("other");
+        fs::write(&other, "content").unwrap();
+        let identity = FileIdentity {
+            path: folder.join("file").as_path().into(),
+            other_link: other.as_path().into(),
+            presence: Presence::LinkedElsewhere,
+            ..FileIdentity::of(&fs::metadata(&other).unwrap())
+        };
+        assert_eq!(look(&identity, Access::Reads), Found::Same);
+        fs::remove_file(&other).unwrap();
+        let found = look(&identity, Access::Reads);
+        fs::remove_dir(&folder).unwrap();
+        assert_eq!(found, Found::Missing(Errno::ENOENT));
+        let reason = refusal(&identity, "open file", &found).unwrap().reason;
+        assert!(reason.contains("/other, the other name of /"), "{reason}");
+    }
 }
