@@ -2,6 +2,7 @@
 //!
 //! `CKPT_SEED` chooses other random trees; `CKPT_SWEEP=10` tries ten times as many.
 
+mod at_once;
 mod grown;
 mod killed;
 mod random;
@@ -28,7 +29,8 @@ type Test = fn(&Place<'_>) -> Outcome<()>;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
-    let tests: Vec<(&str, Test)> = [random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS].concat();
+    let tests: Vec<(&str, Test)> =
+        [at_once::TESTS, random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS].concat();
     let tools = match arguments.list {
         true => None,
         false => {
