@@ -100,6 +100,7 @@ impl Plan {
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
+        let joins_session = joins_session || identity == Identity::Fresh && !options.detach;
         let skeleton = skeleton_of(image, joins_session, identity)?;
         let control_bytes = shape(image, &skeleton).len_bytes();
         let hole = find_hole(image, control_bytes, &host.own_ranges)
@@ -183,7 +184,10 @@ fn members(image: &Image, joins_session: bool, identity: Identity) -> Result<Vec
     let (group, session) = outside(image);
     for member in &mut members {
         if identity == Identity::Fresh {
-            (member.session, member.group) = (CALLERS, CALLERS);
+            // Who was started stays where the shell has it as a job; a child that is detached can lead a session again.
+            if joins_session || member.session != member.pid {
+                (member.session, member.group) = (CALLERS, CALLERS);
+            }
             continue;
         }
         if joins_session && member.session == root.pid {

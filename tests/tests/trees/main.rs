@@ -3,6 +3,7 @@
 //! `CKPT_SEED` chooses other random trees; `CKPT_SWEEP=10` tries ten times as many.
 
 mod at_once;
+mod detached;
 mod grown;
 mod killed;
 mod random;
@@ -30,7 +31,8 @@ type Test = fn(&Place<'_>) -> Outcome<()>;
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
     let tests: Vec<(&str, Test)> =
-        [at_once::TESTS, random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS].concat();
+        [at_once::TESTS, detached::TESTS, random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS]
+            .concat();
     let tools = match arguments.list {
         true => None,
         false => {
