@@ -49,6 +49,9 @@ fn step(image: &Image, mapping: &Mapping) -> String {
             kind => format!("{kind:?} {}", object.id),
         },
         (Backing::Anonymous, _) => "anonymous".to_owned(),
+        (Backing::Vvar, _) => "[vvar]".to_owned(),
+        (Backing::VvarClock, _) => "[vvar_vclock]".to_owned(),
+        (Backing::Vdso, _) => "[vdso]".to_owned(),
         (backing, _) => format!("{backing:?}"),
     };
     let end = mapping.start.saturating_add(mapping.len_bytes);
