@@ -29,7 +29,7 @@ record! {
         /// Session id.
         session: u32,
         /// Whether there is a process of the group's id. If that is not in the image, the group is one that the root came out
-        /// of, and not one whose leader is dead.
+        /// of, as a rule, and not one whose leader is dead.
         group_has_leader: bool,
         /// The same of the session.
         session_has_leader: bool,

@@ -83,7 +83,7 @@ impl Plan {
         }));
         // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
         let joins_session = task.controlling_terminal != 0 && host.in_foreground && !options.detach;
-        let mut skeleton = skeleton_of(image, joins_session, Identity::Keep);
+        let mut skeleton = place(image, joins_session, Identity::Keep).map(|(skeleton, _)| skeleton);
         let ids = skeleton.as_ref().map_or_else(|_| all_ids(image), |skeleton| ids_of(image, skeleton));
         let (identity, identity_reason) = match identity(image, host, options, &ids) {
             Ok(chosen) => chosen,
@@ -101,7 +101,7 @@ impl Plan {
             return Err(Error::Refused(refusals));
         }
         let joins_session = joins_session || identity == Identity::Fresh && !options.detach;
-        let skeleton = skeleton_of(image, joins_session, identity)?;
+        let (skeleton, members) = place(image, joins_session, identity)?;
         let control_bytes = shape(image, &skeleton).len_bytes();
         let hole = find_hole(image, control_bytes, &host.own_ranges)
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
@@ -124,7 +124,7 @@ impl Plan {
             wards,
             first_own_descriptor,
             joins_session,
-            root: members(image, joins_session, identity)?.first().copied().unwrap_or_default(),
+            root: members.first().copied().unwrap_or_default(),
             by_handler,
             segments,
             inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
@@ -156,11 +156,17 @@ pub fn root_task(image: &Image) -> Result<&Task> {
 
 /// Who makes whom. A pure function of the image and these two decisions, so that every start finds the same.
 pub fn skeleton_of(image: &Image, joins_session: bool, identity: Identity) -> Result<Skeleton> {
+    place(image, joins_session, identity).map(|(skeleton, _)| skeleton)
+}
+
+/// The same with the tasks as they stand in it.
+fn place(image: &Image, joins_session: bool, identity: Identity) -> Result<(Skeleton, Vec<Member>)> {
     let members = members(image, joins_session, identity)?;
     let remedy =
         "no kernel can make such a tree anew: resume it where this is not so, or without that process";
     let refusal = |reason| Refusal { reason, remedy: remedy.to_owned() };
-    let mut skeleton = skeleton::plan_inside(&members, &Levels::of(image).inside)
+    let inside = Levels::of(image).inside;
+    let (mut skeleton, members) = skeleton::find(&members, &elsewhere(image), &inside)
         .map_err(|reasons| Error::Refused(reasons.into_iter().map(refusal).collect()))?;
     if identity == Identity::Namespace {
         if skeleton.processes.first().is_some_and(|founder| founder.steps.contains(&Step::BecomeSubreaper)) {
@@ -174,30 +180,21 @@ pub fn skeleton_of(image: &Image, joins_session: bool, identity: Identity) -> Re
         }
         name_helpers(image, &mut skeleton);
     }
-    Ok(skeleton)
+    Ok((skeleton, members))
 }
 
-/// The tasks with the places that they will have in the tree, and in the caller's session and group.
+/// The tasks as the tree needs them: with all in the caller's session that come into it in any case.
 fn members(image: &Image, joins_session: bool, identity: Identity) -> Result<Vec<Member>> {
     let mut members: Vec<Member> = image.all::<Task>().map(Member::from).collect();
     let root = members.first().copied().ok_or(Error::Internal("the image has no task"))?;
-    let (group, session) = outside(image);
     for member in &mut members {
         if identity == Identity::Fresh {
             // Who was started stays where the shell has it as a job; a child that is detached can lead a session again.
             if joins_session || member.session != member.pid {
                 (member.session, member.group) = (CALLERS, CALLERS);
             }
-            continue;
-        }
-        if joins_session && member.session == root.pid {
+        } else if joins_session && member.session == root.pid {
             member.session = CALLERS;
-        }
-        if session == Some(member.session) {
-            member.session = CALLERS;
-            if group == Some(member.group) {
-                member.group = CALLERS;
-            }
         }
     }
     Ok(members)
@@ -217,17 +214,13 @@ fn name_helpers(image: &Image, skeleton: &mut Skeleton) {
     }
 }
 
-/// The group and the session that are not the image's own: their leaders lived, and were others, or are in another pid
-/// namespace (0). Only what the root came out of can be such, so there is one session, and mostly one group of it.
-fn outside(image: &Image) -> (Option<u32>, Option<u32>) {
-    let is_here = |pid: u32| image.all::<Task>().any(|task| task.pid == pid);
-    let elsewhere = |id: u32, has_leader: bool| id == 0 || has_leader && !is_here(id);
-    let mut tasks = image.all::<Task>();
-    let session =
-        tasks.find(|task| elsewhere(task.session, task.session_has_leader)).map(|task| task.session);
-    let mut in_it = image.all::<Task>().filter(|task| Some(task.session) == session);
-    let group = in_it.find(|task| elsewhere(task.process_group, task.group_has_leader));
-    (group.map(|task| task.process_group), session)
+/// The numbers of sessions and groups whose leaders live, but not in the image, or are in another pid namespace (0).
+fn elsewhere(image: &Image) -> BTreeSet<u32> {
+    let here: BTreeSet<u32> = image.all::<Task>().map(|task| task.pid).collect();
+    let session = |task: &Task| (task.session, task.session_has_leader);
+    let group = |task: &Task| (task.process_group, task.group_has_leader);
+    let all = image.all::<Task>().flat_map(|task| [session(task), group(task)]);
+    all.filter(|(id, has_leader)| *id == 0 || *has_leader && !here.contains(id)).map(|(id, _)| id).collect()
 }
 
 /// Every process and thread id of the image.

@@ -3,11 +3,13 @@
 //! A pure function from the tasks of an image to the ordered steps of every process that must be made. Between two
 //! barriers the processes go on independently: a skeleton is right only if it is right however they are interleaved.
 //!
-//! Every file decides one thing: `census` who is there and what contradicts itself, `lineage` who makes whom in which
-//! session, `cast` which helpers that takes, `memory` who is made into whose memory, `group` who comes into which group
-//! and when, `inside` what pid namespaces of the tree's own forbid, `rise` in which order orphans come to their parents; `weave` writes all of it down as steps, and `text`
-//! reads them. The tests hold the plans against a model of the kernel's rules.
+//! Every file decides one thing: `callers` which session becomes the caller's, `census` who is there and what
+//! contradicts itself, `lineage` who makes whom in which session, `cast` which helpers that takes, `memory` who is made
+//! into whose memory, `group` who comes into which group and when, `inside` what pid namespaces of the tree's own
+//! forbid, `rise` in which order orphans come to their parents; `weave` writes all of it down as steps, and `text` reads
+//! them. The tests hold the plans against a model of the kernel's rules.
 
+mod callers;
 mod cast;
 mod census;
 mod group;
@@ -20,6 +22,7 @@ mod table;
 pub mod text;
 mod weave;
 
+pub use callers::find;
 pub use inside::Inside;
 pub use member::{CALLERS, Member};
 

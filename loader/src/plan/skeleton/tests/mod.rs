@@ -4,6 +4,7 @@ mod examples;
 mod execute;
 mod exhaustive;
 mod kernel;
+mod outside;
 mod walk;
 
 use super::*;
@@ -100,9 +101,9 @@ proptest! {
     fn a_reachable_tree_is_reached(start in start(), calls in calls(), seed in 1..u64::MAX) {
         let mut walk = Walk::new(start);
         calls.iter().for_each(|call| walk.call(*call));
-        let tasks = walk.image(start);
-        match plan(&tasks) {
-            Ok(skeleton) => {
+        let (tasks, elsewhere) = walk.image(start);
+        match find(&tasks, &elsewhere, &Inside::default()) {
+            Ok((skeleton, tasks)) => {
                 let played = Stage::new(&tasks, &skeleton).play(&mut Dice(seed));
                 prop_assert!(played.is_ok(), "{}\n{}", tell(&tasks, &skeleton), played.unwrap_err());
                 let unread = skeleton.to_string().lines().count() < skeleton.processes.len() - 1;
@@ -110,7 +111,7 @@ proptest! {
             }
             Err(reasons) => {
                 let is_memory = reasons.iter().all(|reason| reason.contains("memory"));
-                prop_assert!(walk.shares_memory() && is_memory, "{tasks:#?}\n{reasons:?}");
+                prop_assert!(walk.shares_memory() && is_memory, "{tasks:#?}\n{elsewhere:?}\n{reasons:?}");
             }
         }
     }
@@ -134,9 +135,9 @@ proptest! {
     fn a_tree_with_pid_namespaces_is_reached(start in start(), calls in few_calls(), seed in 1..u64::MAX) {
         let mut walk = Walk::with_namespaces(start);
         calls.iter().for_each(|call| walk.call(*call));
-        let tasks = walk.image(start);
+        let (tasks, elsewhere) = walk.image(start);
         let Some(inside) = walk.inside(&tasks) else { return Ok(()) };
-        if let Ok(skeleton) = plan_inside(&tasks, &inside) {
+        if let Ok((skeleton, tasks)) = find(&tasks, &elsewhere, &inside) {
             let played = Stage::inside(&tasks, &inside, &skeleton).play(&mut Dice(seed));
             prop_assert!(played.is_ok(), "{inside:?}\n{}\n{}", tell(&tasks, &skeleton), played.unwrap_err());
         }
@@ -161,7 +162,8 @@ fn random_trees_need_every_means() {
         let calls: Vec<Call> = (0..80).map(|_| (any().to_le_bytes()[0], any(), any())).collect();
         let mut walk = Walk::new(start);
         calls.iter().for_each(|call| walk.call(*call));
-        let Ok(skeleton) = plan(&walk.image(start)) else { continue };
+        let (tasks, elsewhere) = walk.image(start);
+        let Ok((skeleton, _)) = find(&tasks, &elsewhere, &Inside::default()) else { continue };
         for process in &skeleton.processes {
             means.extend(means_of(process));
         }

@@ -1,6 +1,6 @@
 //! Trees that the kernel can produce: random walks of its calls from one process.
 
-use super::super::{CALLERS, Inside, Member, SIGCHLD};
+use super::super::{Inside, Member, SIGCHLD};
 use super::kernel::{INIT, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -253,8 +253,8 @@ impl Walk {
         self.shares_memory
     }
 
-    /// What the dumper would find.
-    pub(super) fn image(&self, start: Start) -> Vec<Member> {
+    /// What the dumper would find, and the numbers of sessions and groups whose leaders live elsewhere.
+    pub(super) fn image(&self, start: Start) -> (Vec<Member>, BTreeSet<u32>) {
         let alike = |pid: &u32| {
             let process = &self.kernel.processes[pid];
             !process.zombie && process.signal == SIGCHLD
@@ -276,24 +276,14 @@ impl Walk {
             }
         }
         let image: BTreeSet<u32> = order.iter().copied().collect();
-        let mut members: Vec<Member> = order.iter().map(|pid| self.member(*pid, root, &image)).collect();
-        // Leaders that live elsewhere; or, where one would rather not make them, that are not here.
-        let makes_dead = start.root_signal >= 64;
-        let is_elsewhere = |pid: &u32| {
-            !image.contains(pid) && (self.kernel.processes.contains_key(pid) || !makes_dead && *pid != 0)
-        };
-        let session = members.iter().map(|member| member.session).find(is_elsewhere);
-        let in_it = members.iter().filter(|member| Some(member.session) == session);
-        let group = in_it.map(|member| member.group).find(is_elsewhere);
-        for member in &mut members {
-            if Some(member.session) == session {
-                member.session = CALLERS;
-                if Some(member.group) == group {
-                    member.group = CALLERS;
-                }
-            }
-        }
-        members
+        let members: Vec<Member> = order.iter().map(|pid| self.member(*pid, root, &image)).collect();
+        // A leader that is dead could as well live as a child of init: to the tree that makes no difference.
+        let all_live = start.root_signal < 64;
+        let named = members.iter().flat_map(|member| [member.session, member.group]);
+        let is_elsewhere =
+            |pid: &u32| !image.contains(pid) && (all_live || self.kernel.processes.contains_key(pid));
+        let elsewhere = named.filter(is_elsewhere).collect();
+        (members, elsewhere)
     }
 
     fn member(&self, pid: u32, root: u32, image: &BTreeSet<u32>) -> Member {
