@@ -105,7 +105,8 @@ impl Kernel {
     /// fork into another pid namespace: one that is new (CLONE_NEWPID), or one below (setns).
     pub(super) fn fork_into(&mut self, caller: u32, pid: u32, signal: u32, namespace: u32) -> Result<()> {
         let home = self.inside.home(caller);
-        if self.inside.namespaces.contains_key(&namespace) && !self.inside.sees(home, namespace) {
+        let is_new = namespace != 0 && !self.inside.namespaces.contains_key(&namespace);
+        if !is_new && !self.inside.sees(home, namespace) {
             return Err(Errno::Perm);
         }
         self.fork(caller, pid, signal)?;
@@ -293,4 +294,14 @@ impl Kernel {
         }
         all
     }
+}
+
+/// Who could would be able to become its own ancestor.
+#[test]
+fn nobody_comes_out_of_a_pid_namespace() {
+    let mut kernel = Kernel::new();
+    assert_eq!(kernel.fork_into(INIT, 10, SIGCHLD, 1), Ok(()));
+    assert_eq!(kernel.fork_into(10, 11, SIGCHLD, 2), Ok(()));
+    assert_eq!(kernel.fork_into(11, 12, SIGCHLD, 1), Err(Errno::Perm));
+    assert_eq!(kernel.fork_into(10, 12, SIGCHLD, 0), Err(Errno::Perm));
 }
