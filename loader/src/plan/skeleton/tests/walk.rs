@@ -235,15 +235,15 @@ impl Walk {
     }
 
     fn exit(&mut self, pid: u32) {
-        // One that is killed by its child's end must not be the root.
+        // Whose end kills its parent: neither must be the root, nor an init, with which all of its namespace would end.
+        let must_stay = |pid: u32| pid == ROOT || self.kernel.inside.is_init(pid);
         let mut above = pid;
-        while above != ROOT
+        while !must_stay(above)
             && self.kernel.kills(self.kernel.processes[&above].parent, &self.kernel.processes[&above])
         {
             above = self.kernel.processes[&above].parent;
         }
-        // With an init all others of its namespace would end.
-        if above != ROOT && !self.kernel.inside.is_init(above) && !self.kernel.inside.is_init(pid) {
+        if !must_stay(above) {
             self.kernel.exit(pid);
         }
     }
