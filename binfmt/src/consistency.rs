@@ -152,6 +152,7 @@ impl Known {
                 Note::OpenFile(file) => complete(file.description, DescriptionKind::File),
                 Note::OpenMemfd(memfd) => complete(memfd.description, DescriptionKind::Memfd),
                 Note::OpenTerminal(terminal) => complete(terminal.description, DescriptionKind::Terminal),
+                Note::Eventfd(eventfd) => complete(eventfd.description, DescriptionKind::Eventfd),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }

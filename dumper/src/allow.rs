@@ -11,7 +11,7 @@ pub enum Allow {
     Socket,
     /// epoll instances: they come back closed
     Epoll,
-    /// eventfds: they come back closed
+    /// eventfds of which the kernel does not tell all: they come back closed
     Eventfd,
     /// timerfds: they come back closed
     Timerfd,

@@ -287,6 +287,7 @@ impl Taker<'_> {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = match name {
                     "ino" if inode_has_no_name => self.letters.open.of(value.trim()),
+                    "eventfd-id" => self.letters.events.of(value.trim()),
                     _ => self.without_ids(&value.split_whitespace().collect::<Vec<_>>().join(" ")),
                 };
                 // A file may have several locks.
@@ -323,6 +324,7 @@ pub struct Letters {
     mapped: Alphabet,
     open: Alphabet,
     pids: Alphabet,
+    events: Alphabet,
 }
 
 #[derive(Debug, Default)]

@@ -20,6 +20,8 @@ enumeration! {
         Outside = 4,
         /// Nothing: it could not be saved and comes back closed, as `--allow` asked.
         Closed = 5,
+        /// `Eventfd`
+        Eventfd = 6,
     }
 }
 

@@ -97,6 +97,7 @@ pub trait FromNote {
 
 pub mod credential;
 pub mod descriptor;
+pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod host;
@@ -162,6 +163,8 @@ table! {
     0x434b_0072 memfd::OpenMemfd,
     /// A description of a terminal.
     0x434b_0073 terminal::OpenTerminal,
+    /// An eventfd.
+    0x434b_0074 eventfd::Eventfd,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

@@ -5,7 +5,7 @@
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
-use super::{Collected, Subject, file, lock, memfd, terminal};
+use super::{Collected, Subject, eventfd, file, lock, memfd, terminal};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -219,6 +219,7 @@ fn complete(
         _ if is_path_only(open) => DescriptionKind::File,
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
+        Looks::Eventfd => eventfd::collect(id, open, out),
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
@@ -296,6 +297,7 @@ enum Looks {
     Pipe,
     Socket,
     Memfd,
+    Eventfd,
     Other,
 }
 
@@ -303,6 +305,7 @@ fn kind_of(open: &Open<'_>) -> Looks {
     use std::os::unix::fs::FileTypeExt;
     let kind = open.place.metadata.file_type();
     match open.place.label.as_slice() {
+        b"anon_inode:[eventfd]" => Looks::Eventfd,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,

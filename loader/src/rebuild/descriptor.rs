@@ -1,10 +1,11 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{file, memfd, pipe, terminal};
+use crate::rebuild::{eventfd, file, memfd, pipe, terminal};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
+use binfmt::note::eventfd::Eventfd;
 use binfmt::note::file::OpenFile;
 use binfmt::note::memfd::OpenMemfd;
 use binfmt::note::pipe::Pipe;
@@ -136,6 +137,10 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
                     own,
                     above,
                 )?
+            }
+            DescriptionKind::Eventfd => {
+                let note = image.about::<Eventfd>(id).next();
+                eventfd::make(note.ok_or(Error::Internal("an eventfd's note is missing"))?, description)?
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,

@@ -3,12 +3,15 @@
 use crate::error::{Error, Result};
 use crate::sys;
 use binfmt::image::{Image, ImageError, Owner};
+use binfmt::note::descriptor::Description;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 pub mod credential;
 pub mod descriptor;
+pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod limit;
@@ -29,6 +32,13 @@ pub mod timer;
 /// The path by which a descriptor of ours can be opened again.
 fn fd_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Gives a description that was made anew, not opened, the status flags that it had.
+fn set_status(fd: &OwnedFd, description: &Description) -> std::result::Result<(), Errno> {
+    const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_ASYNC | libc::O_NOATIME;
+    let flags = OFlag::from_bits_retain(description.flags.cast_signed() & SETTABLE);
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags)).map(drop)
 }
 
 /// Writes the content of object `id` to `target`, whose length becomes `size_bytes`. What the image does not store
