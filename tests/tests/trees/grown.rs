@@ -70,9 +70,10 @@ impl Grown {
             grown.must_live(start, "it does not grow")?;
         }
         let root: u32 = fs::read_to_string(place.folder.join("ready"))?.parse()?;
-        let others = children(grown.reaper.id())?.into_iter().filter(|pid| *pid != root);
-        grown.roots = [root].into_iter().chain(others).collect();
         loop {
+            // The reaper may have yet to reap one that nobody else will.
+            let others = children(grown.reaper.id())?.into_iter().filter(|pid| *pid != root);
+            grown.roots = [root].into_iter().chain(others).collect();
             if let Ok(tree) = tree::take_all(&View::own(), &grown.roots)
                 && !tree.members.values().any(|member| member.values().any(|value| value.ends_with("/board")))
             {
