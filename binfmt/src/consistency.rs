@@ -153,6 +153,8 @@ impl Known {
                 Note::OpenMemfd(memfd) => complete(memfd.description, DescriptionKind::Memfd),
                 Note::OpenTerminal(terminal) => complete(terminal.description, DescriptionKind::Terminal),
                 Note::Eventfd(eventfd) => complete(eventfd.description, DescriptionKind::Eventfd),
+                Note::Timerfd(timerfd) => complete(timerfd.description, DescriptionKind::Timerfd),
+                Note::Signalfd(signalfd) => complete(signalfd.description, DescriptionKind::Signalfd),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }

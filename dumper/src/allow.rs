@@ -13,10 +13,6 @@ pub enum Allow {
     Epoll,
     /// eventfds of which the kernel does not tell all: they come back closed
     Eventfd,
-    /// timerfds: they come back closed
-    Timerfd,
-    /// signalfds: they come back closed
-    Signalfd,
     /// inotify instances: they come back closed
     Inotify,
     /// fanotify groups: they come back closed
@@ -53,8 +49,6 @@ impl Allow {
         match kind.trim_matches(['[', ']']) {
             "eventpoll" => Allow::Epoll,
             "eventfd" => Allow::Eventfd,
-            "timerfd" => Allow::Timerfd,
-            "signalfd" => Allow::Signalfd,
             "inotify" => Allow::Inotify,
             "fanotify" => Allow::Fanotify,
             "io_uring" => Allow::IoUring,

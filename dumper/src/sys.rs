@@ -260,6 +260,17 @@ pub(crate) fn bytes_waiting(fd: BorrowedFd<'_>) -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// How long until a timerfd expires, in nanoseconds; 0 if it is not armed. A periodic one that has expired counts what it
+/// has missed and starts its next period (timerfd_gettime(2)).
+pub(crate) fn timerfd_remaining(fd: BorrowedFd<'_>) -> Result<u64> {
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut setting = libc::itimerspec { it_interval: zero, it_value: zero };
+    // SAFETY: the kernel writes one itimerspec.
+    Errno::result(unsafe { libc::timerfd_gettime(fd.as_raw_fd(), &raw mut setting) })?;
+    let libc::timespec { tv_sec, tv_nsec } = setting.it_value;
+    Ok(tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(tv_nsec.cast_unsigned()))
+}
+
 const F_GETOWN_EX: i32 = 16;
 const F_GETSIG: i32 = 11;
 

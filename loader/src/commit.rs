@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::index::Threads;
 use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
-use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer};
+use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer, timerfd};
 use crate::sys;
 use crate::world::{Shared, World};
 use binfmt::note::mapping::Memory;
@@ -203,6 +203,10 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     }
     task::early_program(task, &mut program);
     limit::program(image, task, arena, &mut program)?;
+    if last.makes_table {
+        // Some take a capability that the task may have dropped.
+        timerfd::arm(image, task, arena, &mut program)?;
+    }
     credential::program(index, task.pid, last.own, arena, &mut program)?;
     task::late_program(task, &mut program);
     thread::late_program(leader, &mut program);

@@ -106,6 +106,7 @@ const TABLE: &[Known] = &[
         "the guest's own next steps, and one page of [vdso], where the stub ran; never a page that was not present",
     ),
     known("timers", Dump, Any, "counts down; the cases of timers look closer"),
+    known("fd/*/it_value", Dump, Any, "a timerfd counts down; the cases of timerfds look closer"),
     known("task/*/stat/flags", Dump, Bits(0x100), "PF_SUPERPRIV: whether it ever used a privilege"),
     known(
         "task/*/stat/flags",

@@ -22,6 +22,10 @@ enumeration! {
         Closed = 5,
         /// `Eventfd`
         Eventfd = 6,
+        /// `Timerfd`
+        Timerfd = 7,
+        /// `Signalfd`
+        Signalfd = 8,
     }
 }
 

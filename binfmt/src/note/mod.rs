@@ -111,10 +111,12 @@ pub mod schedule;
 pub mod seccomp;
 pub mod shm;
 pub mod signal;
+pub mod signalfd;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod timerfd;
 
 table! {
     /// The machine and the moment of the checkpoint.
@@ -165,6 +167,10 @@ table! {
     0x434b_0073 terminal::OpenTerminal,
     /// An eventfd.
     0x434b_0074 eventfd::Eventfd,
+    /// A timerfd.
+    0x434b_0075 timerfd::Timerfd,
+    /// A signalfd.
+    0x434b_0076 signalfd::Signalfd,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

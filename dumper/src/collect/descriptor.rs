@@ -5,7 +5,7 @@
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
-use super::{Collected, Subject, eventfd, file, lock, memfd, terminal};
+use super::{Collected, Subject, eventfd, file, lock, memfd, signalfd, terminal, timerfd};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -36,6 +36,13 @@ impl std::ops::Deref for Open<'_> {
 
     fn deref(&self) -> &Seen {
         self.seen
+    }
+}
+
+impl Open<'_> {
+    /// The error for what it says of itself that nobody understands.
+    pub fn makes_no_sense(&self) -> Error {
+        not_understood(self.subject.pid(), self.number)
     }
 }
 
@@ -160,13 +167,13 @@ fn read(proc: ProcDir, number: u32) -> Result<Seen, Error> {
         .map_err(|error| Error::question(proc.pid(), format!("reading its descriptor {number}"), error))?;
     let flags = parse::value(&info, "flags").and_then(|flags| u32::from_str_radix(flags, 8).ok());
     let (Some(flags), Some(position)) = (flags, parse::decimal(&info, "pos")) else {
-        return Err(Error::question(
-            proc.pid(),
-            format!("reading its descriptor {number}"),
-            "the kernel's answer makes no sense",
-        ));
+        return Err(not_understood(proc.pid(), number));
     };
     Ok(Seen { number, flags, position, info, place })
+}
+
+fn not_understood(pid: Pid, number: u32) -> Error {
+    Error::question(pid, format!("reading its descriptor {number}"), "the kernel's answer makes no sense")
 }
 
 /// Descriptors of the same description together, each group and the groups in the order of tasks and numbers. Only
@@ -220,6 +227,8 @@ fn complete(
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
         Looks::Eventfd => eventfd::collect(id, open, out),
+        Looks::Timerfd => DescriptionKind::Timerfd,
+        Looks::Signalfd => DescriptionKind::Signalfd,
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
@@ -230,6 +239,8 @@ fn complete(
     match kind {
         DescriptionKind::File => file::collect(open.subject, id, &open.place, open.flags, out)?,
         DescriptionKind::Memfd => memfd::collect(open.subject, id, &open.place, objects, out)?,
+        DescriptionKind::Timerfd => timerfd::collect(id, open, duplicate, out)?,
+        DescriptionKind::Signalfd => signalfd::collect(id, open, out)?,
         _ => {}
     }
     Ok(kind)
@@ -298,6 +309,8 @@ enum Looks {
     Socket,
     Memfd,
     Eventfd,
+    Timerfd,
+    Signalfd,
     Other,
 }
 
@@ -306,6 +319,8 @@ fn kind_of(open: &Open<'_>) -> Looks {
     let kind = open.place.metadata.file_type();
     match open.place.label.as_slice() {
         b"anon_inode:[eventfd]" => Looks::Eventfd,
+        b"anon_inode:[timerfd]" => Looks::Timerfd,
+        b"anon_inode:[signalfd]" => Looks::Signalfd,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,

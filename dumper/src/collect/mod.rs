@@ -20,10 +20,12 @@ pub mod schedule;
 pub mod seccomp;
 pub mod shm;
 pub mod signal;
+pub mod signalfd;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod timerfd;
 
 use crate::Options;
 use crate::asking::{self, Asked, Guest, Interview, Interviewer, Readiness};

@@ -6,7 +6,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::shm;
+use crate::rebuild::{shm, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -17,6 +17,7 @@ use std::fs;
 use std::path::Path;
 
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_WAKE_ALARM: u32 = 35;
 const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 /// The host's facts.
@@ -126,6 +127,7 @@ impl Host {
         }
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
+        refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals
     }
 

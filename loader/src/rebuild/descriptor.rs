@@ -1,7 +1,7 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{eventfd, file, memfd, pipe, terminal};
+use crate::rebuild::{eventfd, file, memfd, pipe, signalfd, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
@@ -9,8 +9,10 @@ use binfmt::note::eventfd::Eventfd;
 use binfmt::note::file::OpenFile;
 use binfmt::note::memfd::OpenMemfd;
 use binfmt::note::pipe::Pipe;
+use binfmt::note::signalfd::Signalfd;
 use binfmt::note::task::Task;
 use binfmt::note::terminal::OpenTerminal;
+use binfmt::note::timerfd::Timerfd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -141,6 +143,14 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             DescriptionKind::Eventfd => {
                 let note = image.about::<Eventfd>(id).next();
                 eventfd::make(note.ok_or(Error::Internal("an eventfd's note is missing"))?, description)?
+            }
+            DescriptionKind::Timerfd => {
+                let note = image.about::<Timerfd>(id).next();
+                timerfd::make(note.ok_or(Error::Internal("a timerfd's note is missing"))?, description)?
+            }
+            DescriptionKind::Signalfd => {
+                let note = image.about::<Signalfd>(id).next();
+                signalfd::make(note.ok_or(Error::Internal("a signalfd's note is missing"))?, description)?
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,

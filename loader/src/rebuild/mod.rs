@@ -24,10 +24,12 @@ pub mod schedule;
 pub mod seccomp;
 pub mod shm;
 pub mod signal;
+pub mod signalfd;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod timerfd;
 
 /// The path by which a descriptor of ours can be opened again.
 fn fd_path(fd: impl AsFd) -> String {
