@@ -122,6 +122,9 @@ impl Known {
                 checker.refers(&who, "description", descriptor.description, &self.descriptions);
             }),
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
+            Note::Pidfd(pidfd) if !self.threads.contains(&pidfd.pid) => {
+                checker.refers(who, "process", pidfd.pid, &self.tasks);
+            }
             Note::SharedSegment(segment) => checker.refers(who, "object", segment.object, &self.objects),
             Note::FileLock(lock) if lock.description != 0 => {
                 checker.refers(who, "description", lock.description, &self.descriptions);
@@ -155,6 +158,7 @@ impl Known {
                 Note::Eventfd(eventfd) => complete(eventfd.description, DescriptionKind::Eventfd),
                 Note::Timerfd(timerfd) => complete(timerfd.description, DescriptionKind::Timerfd),
                 Note::Signalfd(signalfd) => complete(signalfd.description, DescriptionKind::Signalfd),
+                Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }

@@ -22,7 +22,7 @@ pub enum Allow {
     IoUring,
     /// userfaultfds: they come back closed
     Userfaultfd,
-    /// pidfds: they come back closed
+    /// pidfds of who is not of the tree: they come back closed
     Pidfd,
     /// Performance counters: they come back closed
     PerfEvent,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::index::Threads;
 use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
-use crate::rebuild::{credential, limit, schedule, seccomp, signal, task, thread, timer, timerfd};
+use crate::rebuild::{credential, limit, pidfd, schedule, seccomp, signal, task, thread, timer, timerfd};
 use crate::sys;
 use crate::world::{Shared, World};
 use binfmt::note::mapping::Memory;
@@ -148,6 +148,9 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
         if control.get(Word::Start) == 0 {
             last.world.check_others()?;
         }
+    }
+    if last.makes_table {
+        pidfd::rebuild(last.world, process, last.task)?;
     }
     for waiting in &last.threads.threads {
         while sys::load(waiting.ready) == 0 {

@@ -16,6 +16,8 @@ pub enum Progress {
     Building,
     /// Its threads exist and wait for [`Word::Start`].
     ThreadsWait,
+    /// Its pidfds are open, if there are any in the image.
+    PidfdsOpen,
     /// Everything is ready; its threads wait for [`Word::Gate`].
     Ready,
     /// The leader's program failed.
@@ -212,7 +214,8 @@ impl Control {
         match self.of(process, ProcessWord::Progress) {
             0 => Progress::Building,
             1 => Progress::ThreadsWait,
-            2 => Progress::Ready,
+            2 => Progress::PidfdsOpen,
+            3 => Progress::Ready,
             _ => Progress::Failed,
         }
     }
@@ -356,8 +359,9 @@ impl Progress {
         match self {
             Progress::Building => 0,
             Progress::ThreadsWait => 1,
-            Progress::Ready => 2,
-            Progress::Failed => 3,
+            Progress::PidfdsOpen => 2,
+            Progress::Ready => 3,
+            Progress::Failed => 4,
         }
     }
 }

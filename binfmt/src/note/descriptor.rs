@@ -26,6 +26,8 @@ enumeration! {
         Timerfd = 7,
         /// `Signalfd`
         Signalfd = 8,
+        /// `Pidfd`
+        Pidfd = 9,
     }
 }
 

@@ -106,6 +106,7 @@ pub mod lock;
 pub mod mapping;
 pub mod memfd;
 pub mod pid_namespace;
+pub mod pidfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
@@ -171,6 +172,8 @@ table! {
     0x434b_0075 timerfd::Timerfd,
     /// A signalfd.
     0x434b_0076 signalfd::Signalfd,
+    /// A pidfd of a process or thread of the tree.
+    0x434b_0077 pidfd::Pidfd,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

@@ -5,7 +5,7 @@
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
-use super::{Collected, Subject, eventfd, file, lock, memfd, signalfd, terminal, timerfd};
+use super::{Collected, Subject, eventfd, file, lock, memfd, pidfd, signalfd, terminal, timerfd};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -227,6 +227,7 @@ fn complete(
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
         Looks::Eventfd => eventfd::collect(id, open, out),
+        Looks::Pidfd => pidfd::collect(id, open, out)?,
         Looks::Timerfd => DescriptionKind::Timerfd,
         Looks::Signalfd => DescriptionKind::Signalfd,
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
@@ -311,6 +312,7 @@ enum Looks {
     Eventfd,
     Timerfd,
     Signalfd,
+    Pidfd,
     Other,
 }
 
@@ -321,6 +323,7 @@ fn kind_of(open: &Open<'_>) -> Looks {
         b"anon_inode:[eventfd]" => Looks::Eventfd,
         b"anon_inode:[timerfd]" => Looks::Timerfd,
         b"anon_inode:[signalfd]" => Looks::Signalfd,
+        b"anon_inode:[pidfd]" => Looks::Pidfd,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod mapping;
 pub mod memfd;
 pub mod pid_namespace;
+pub mod pidfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;

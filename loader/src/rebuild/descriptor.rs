@@ -154,6 +154,8 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
+            // `pidfd::rebuild` does, when there are tasks.
+            DescriptionKind::Pidfd => continue,
         };
         opened.insert(id, fd);
     }
@@ -240,7 +242,7 @@ fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<
     for entry in &table.descriptors {
         let description = image.about::<Description>(entry.description).next();
         let from = match description.map(|description| description.kind) {
-            Some(DescriptionKind::Closed) => continue,
+            Some(DescriptionKind::Closed | DescriptionKind::Pidfd) => continue,
             Some(DescriptionKind::Outside) => shelf.stdio(entry.number),
             Some(DescriptionKind::Terminal) if entry.number < 3 => shelf.stdio(entry.number),
             _ => shelf.description(entry.description),
@@ -251,7 +253,8 @@ fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<
     Ok(stay)
 }
 
-fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
+/// Puts a duplicate of `from`, which is another one, at a number.
+pub fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
     let failed = |error| Error::step(format!("make descriptor {number}"), error);
     let flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
     let args = [from.as_raw_fd().unsigned_abs().into(), number.into(), flags.into(), 0, 0, 0];

@@ -1,11 +1,10 @@
-//# expect: refused "pid"
-/* A pidfd is named, and refused. */
+//# expect: refused "which is not of the tree"
+/* A pidfd of a process that is not saved is named, and refused. */
 #include "../guest.h"
-
 
 int main(void)
 {
-    int fd = syscall(SYS_pidfd_open, getpid(), 0);
+    int fd = (int)syscall(SYS_pidfd_open, getppid(), 0);
     guest_check(fd >= 0);
 
     guest_checkpoint_here();
