@@ -166,12 +166,20 @@ impl Guest {
         self.is_gone()
     }
 
+    /// Waits until nothing of it is there. On a busy machine a process id is soon somebody else's, who started later.
     fn is_gone(&self) -> Outcome<()> {
         let start = Instant::now();
+        let ended_at = boot_ticks()?;
         for pid in self.members.iter().chain([&self.pid]) {
-            while Path::new(&format!("/proc/{pid}")).exists() {
+            while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+                let fields = stat.rsplit(") ").next().unwrap_or_default();
+                // The 22nd field, in the same ticks.
+                let started_at = fields.split(' ').nth(19).and_then(|ticks| ticks.parse::<u64>().ok());
+                if started_at.is_some_and(|ticks| ticks > ended_at) {
+                    break;
+                }
                 if start.elapsed() > PATIENCE {
-                    return Err(Stopped::Failed(format!("process {pid} is still there")));
+                    return Err(Stopped::Failed(format!("process {pid} is still there: {stat}")));
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -246,6 +254,14 @@ impl Drop for Guest {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The time since boot in ticks of the clock, as the start of a process is told in `/proc/PID/stat`.
+fn boot_ticks() -> Outcome<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
+    let ticks_per_s = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
+    Ok((Duration::from(now).as_nanos() * u128::from(ticks_per_s.unsigned_abs()) / 1_000_000_000)
+        .try_into()?)
 }
 
 /// Whether a signal has stopped every thread of `pid`.
