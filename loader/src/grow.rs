@@ -405,7 +405,9 @@ pub fn exec_again(stage: &Stage) -> Error {
         let _ = execveat(sys::borrow(stage.image), c"", &strings, &none, AtFlags::AT_EMPTY_PATH);
     }
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("ckpt-loader").args(arguments.iter().skip(1));
+    // Not its own environment: where its last page of data is too full, glibc keeps its copy of the tunables in one that is
+    // outside of the hole, and gone.
+    command.arg0("ckpt-loader").args(arguments.iter().skip(1)).env_clear();
     let error = command.exec();
     Error::io("exec the loader again", &error)
 }
