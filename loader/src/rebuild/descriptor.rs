@@ -78,6 +78,17 @@ fn holders(image: &Image, description: u32) -> usize {
     image.all::<DescriptorTable>().filter(has).count()
 }
 
+/// The first table that has each description, and its number there.
+pub fn first_holders(image: &Image) -> BTreeMap<u32, (u32, u32)> {
+    let mut first = BTreeMap::new();
+    for table in image.all::<DescriptorTable>() {
+        for entry in &table.descriptors {
+            first.entry(entry.description).or_insert((table.id, entry.number));
+        }
+    }
+    first
+}
+
 /// What `--plan` says of the descriptors of a task.
 pub fn steps(image: &Image, task: &Task) -> Vec<String> {
     let table = image.all::<DescriptorTable>().find(|table| table.id == task.descriptor_table);

@@ -7,10 +7,11 @@
 
 use crate::arena::Arena;
 use crate::error::{Error, Refusal, Result};
+use crate::rebuild::descriptor::first_holders;
 use crate::rebuild::set_status;
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::descriptor::{Description, DescriptorTable};
+use binfmt::note::descriptor::Description;
 use binfmt::note::task::Task;
 use binfmt::note::timerfd::Timerfd;
 use binfmt::program::Program;
@@ -60,13 +61,13 @@ pub fn refusal(image: &Image, may_wake: bool) -> Option<Refusal> {
 /// Appends the calls that arm those timers of `task`'s descriptors that go on with what remained, unless another table that
 /// has them comes first.
 pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program) -> Result<()> {
-    for note in image.all::<Timerfd>().filter(|note| !is_absolute(note) && note.countdown.remaining_ns > 0) {
-        let find = |table: &DescriptorTable| {
-            let mut entries = table.descriptors.iter();
-            let entry = entries.find(|entry| entry.description == note.description)?;
-            Some((table.id, entry.number))
-        };
-        let Some((table, number)) = image.all::<DescriptorTable>().find_map(find) else { continue };
+    let armed = |note: &&Timerfd| !is_absolute(note) && note.countdown.remaining_ns > 0;
+    if !image.all::<Timerfd>().any(|note| armed(&note)) {
+        return Ok(());
+    }
+    let holders = first_holders(image);
+    for note in image.all::<Timerfd>().filter(armed) {
+        let Some((table, number)) = holders.get(&note.description).copied() else { continue };
         if table != task.descriptor_table {
             continue;
         }
