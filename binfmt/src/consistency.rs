@@ -121,6 +121,9 @@ impl Known {
                 let who = format!("descriptor {}", descriptor.number);
                 checker.refers(&who, "description", descriptor.description, &self.descriptions);
             }),
+            Note::Epoll(set) => set.targets.iter().for_each(|target| {
+                checker.refers(who, "description", target.description, &self.descriptions);
+            }),
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
             Note::Pidfd(pidfd) if !self.threads.contains(&pidfd.pid) => {
                 checker.refers(who, "process", pidfd.pid, &self.tasks);
@@ -159,6 +162,7 @@ impl Known {
                 Note::Timerfd(timerfd) => complete(timerfd.description, DescriptionKind::Timerfd),
                 Note::Signalfd(signalfd) => complete(signalfd.description, DescriptionKind::Signalfd),
                 Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
+                Note::Epoll(set) => complete(set.description, DescriptionKind::Epoll),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }

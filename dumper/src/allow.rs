@@ -9,7 +9,7 @@ pub enum Allow {
     OutsidePipe,
     /// Sockets above descriptor 2: they come back closed
     Socket,
-    /// epoll instances: they come back closed
+    /// What an epoll set watches and no process of the tree has open: it is watched no more
     Epoll,
     /// eventfds of which the kernel does not tell all: they come back closed
     Eventfd,
@@ -47,7 +47,6 @@ impl Allow {
     /// The word for descriptors whose link says `anon_inode:` and this.
     pub fn of_anonymous(kind: &str) -> Allow {
         match kind.trim_matches(['[', ']']) {
-            "eventpoll" => Allow::Epoll,
             "eventfd" => Allow::Eventfd,
             "inotify" => Allow::Inotify,
             "fanotify" => Allow::Fanotify,

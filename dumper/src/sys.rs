@@ -1,8 +1,10 @@
 //! The only unsafe code of this crate: one system call per function, no policy.
 #![allow(unsafe_code)]
 
+mod epoll;
 mod ptrace;
 
+pub(crate) use epoll::*;
 pub(crate) use ptrace::*;
 
 use binfmt::address::Tid;

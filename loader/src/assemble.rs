@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
-use crate::rebuild::descriptor;
 use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, thread, timer};
+use crate::rebuild::{descriptor, epoll};
 use crate::shelf::Shelf;
 use crate::stage::Stage;
 use crate::sys;
@@ -160,11 +160,14 @@ fn rebuild_descriptors(
         .into_iter()
         .chain(executable.as_ref().map(AsRawFd::as_raw_fd))
         .collect();
+    let first_own = plan::first_own_descriptor(image);
+    let above = RawFd::try_from(first_own).unwrap_or(RawFd::MAX);
     if sharing.makes && sharing.others.is_empty() {
+        epoll::add_signalfds(image, world.shelf, table, above)?;
         descriptor::place(image, table, world.shelf, &keep)?;
     } else if sharing.makes {
         world.wait_for_sharers(&sharing.others)?;
-        let first_own = plan::first_own_descriptor(image);
+        epoll::add_signalfds(image, world.shelf, table, above)?;
         let own: Vec<RawFd> = [stage.control].into_iter().chain(stage.loader).collect();
         descriptor::place_shared(image, table, world.shelf, first_own, &own)?;
     }

@@ -7,7 +7,7 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{self, OwnStdio, dup_above};
-use crate::rebuild::{file, mapping};
+use crate::rebuild::{epoll, file, mapping};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -67,6 +67,7 @@ impl Shelf {
         for (id, fd) in descriptor::open_all(image, &shelf, &own, above)? {
             shelf.put(Item::Description(id), Ok(fd), above)?;
         }
+        epoll::fill_all(image, &shelf, above)?;
         Ok(shelf)
     }
 

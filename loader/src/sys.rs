@@ -310,6 +310,24 @@ pub fn processor_features() -> Vec<u32> {
     vec![seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, more.eax]
 }
 
+/// struct epoll_params.
+#[repr(C)]
+struct BusyPoll {
+    time_us: u32,
+    budget: u16,
+    prefer: u8,
+    padding: u8,
+}
+
+/// Sets how an epoll set polls network devices (EPIOCSPARAMS): for how long in microseconds, for how many packets at most, and
+/// whether that is preferred to interrupts.
+pub fn set_busy_poll(set: BorrowedFd<'_>, time_us: u32, budget: u16, prefer: bool) -> Result<(), Errno> {
+    let params = BusyPoll { time_us, budget, prefer: prefer.into(), padding: 0 };
+    let request = nix::request_code_write!(0x8A, 1, size_of::<BusyPoll>());
+    // SAFETY: the kernel reads one struct epoll_params, which is what `BusyPoll` is.
+    Errno::result(unsafe { libc::ioctl(set.as_raw_fd(), request, &raw const params) }).map(drop)
+}
+
 /// Gives free memory of the heap back to the kernel.
 pub fn trim_heap() {
     // SAFETY: malloc_trim has no preconditions.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Names and values.
@@ -271,6 +272,21 @@ impl Taker<'_> {
         Ok(())
     }
 
+    /// What an epoll set watches. Its order there is that of addresses in the kernel.
+    fn watched(&mut self, set: &str, info: &str) -> io::Result<()> {
+        let mut all: Vec<_> = info.lines().filter_map(watched).collect();
+        all.sort_unstable();
+        let devices = if all.is_empty() { [0; 2] } else { numbered_devices()? };
+        for (index, (number, what, inode, device)) in all.into_iter().enumerate() {
+            let inode = if devices.contains(&device) { self.letters.open.of(&inode) } else { inode };
+            self.put(
+                &format!("fd/{set}/watches.{index}"),
+                format!("{number} {what} ino:{inode} sdev:{device:x}"),
+            );
+        }
+        Ok(())
+    }
+
     fn descriptors(&mut self) -> io::Result<()> {
         for number in listed(&self.root.join("fd"))? {
             let target = link(&self.root.join("fd").join(&number))?;
@@ -283,7 +299,9 @@ impl Taker<'_> {
             };
             self.put(&format!("fd/{number}/link"), shown);
             let info = fs::read_to_string(self.root.join("fdinfo").join(&number))?;
-            for (index, line) in info.lines().enumerate() {
+            self.watched(&number, &info)?;
+            let lines = info.lines().enumerate().filter(|(_, line)| !line.starts_with("tfd:"));
+            for (index, line) in lines {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = match name {
                     "ino" if inode_has_no_name => self.letters.open.of(value.trim()),
@@ -297,6 +315,28 @@ impl Taker<'_> {
         }
         Ok(())
     }
+}
+
+/// What `tfd` lines say of something that an epoll set watches: its number, the events and the data, the inode, the device.
+fn watched(line: &str) -> Option<(u32, String, String, u64)> {
+    let (number, rest) = line.strip_prefix("tfd:")?.trim_start().split_once(' ')?;
+    let (what, place) = rest.split_once("ino:")?;
+    let (inode, device) = place.split_once(" sdev:")?;
+    let what: Vec<&str> = what.split_whitespace().collect();
+    let inode = u64::from_str_radix(inode, 16).ok()?.to_string();
+    Some((number.parse().ok()?, what.join(" "), inode, u64::from_str_radix(device.trim(), 16).ok()?))
+}
+
+/// The devices whose inodes are numbered as they are made: those of pipes and sockets, as the kernel writes them.
+fn numbered_devices() -> io::Result<[u64; 2]> {
+    use std::os::fd::AsRawFd;
+    let (pipe, (socket, _)) = (io::pipe()?, std::os::unix::net::UnixStream::pair()?);
+    let mut devices = [0; 2];
+    for (device, fd) in devices.iter_mut().zip([pipe.0.as_raw_fd(), socket.as_raw_fd()]) {
+        let id = fs::metadata(format!("/proc/self/fd/{fd}"))?.dev();
+        *device = u64::from(libc::major(id)) << 20 | u64::from(libc::minor(id));
+    }
+    Ok(devices)
 }
 
 /// The number that stands at the end of `target` between `before` and `after`.

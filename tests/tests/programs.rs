@@ -57,7 +57,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         before: Before::Build(&["/usr/bin/go", "build", "-o", "{bin}/sleeps", "sleeps.go"]),
-        ..program("go_timers", &["{bin}/sleeps"], &[Way::Refused("epoll")])
+        ..program("go_timers", &["{bin}/sleeps"], THREADS)
     },
     Program {
         before: Before::Text,
@@ -68,7 +68,7 @@ const PROGRAMS: &[Program] = &[
         before: Before::Build(&["/usr/bin/javac", "-d", "{bin}", "Threads.java"]),
         ..program("java", &["/usr/bin/java", "-cp", "{bin}", "Threads"], THREADS)
     },
-    program("node", &["/usr/bin/node", "{source}/timers.js"], &[Way::Refused("epoll")]),
+    program("node", &["/usr/bin/node", "{source}/timers.js"], THREADS),
     program("perl", &["/usr/bin/perl", "{source}/words.pl"], SINGLE),
     program("python3", &["/usr/bin/python3", "{source}/numbers.py"], SINGLE),
     program("python3_threads", &["/usr/bin/python3", "{source}/threads.py"], THREADS),

@@ -28,6 +28,8 @@ enumeration! {
         Signalfd = 8,
         /// `Pidfd`
         Pidfd = 9,
+        /// `Epoll`
+        Epoll = 10,
     }
 }
 

@@ -97,6 +97,7 @@ pub trait FromNote {
 
 pub mod credential;
 pub mod descriptor;
+pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod filesystem;
@@ -174,6 +175,8 @@ table! {
     0x434b_0076 signalfd::Signalfd,
     /// A pidfd of a process or thread of the tree.
     0x434b_0077 pidfd::Pidfd,
+    /// An epoll set.
+    0x434b_0078 epoll::Epoll,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

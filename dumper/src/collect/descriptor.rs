@@ -5,7 +5,7 @@
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
-use super::{Collected, Subject, eventfd, file, lock, memfd, pidfd, signalfd, terminal, timerfd};
+use super::{Collected, Subject, epoll, eventfd, file, lock, memfd, pidfd, signalfd, terminal, timerfd};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -63,11 +63,11 @@ pub struct Seen {
 
 /// An open file description.
 #[derive(Debug)]
-struct Group<'a> {
+pub struct Group<'a> {
     /// Its id.
-    id: u32,
+    pub id: u32,
     /// A descriptor of it: the first of the first task that has one.
-    first: &'a Open<'a>,
+    pub first: &'a Open<'a>,
     /// All of them.
     members: Vec<&'a Open<'a>>,
 }
@@ -91,8 +91,9 @@ pub fn collect<'a>(
         open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, seen }));
     }
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
-    for group in group(&open)? {
-        let Group { id, first, .. } = group;
+    let (groups, mut sets) = (group(&open)?, Vec::new());
+    for group in &groups {
+        let Group { id, first, .. } = *group;
         let (pid, number) = (first.subject.pid(), first.number);
         out.look_at(pid);
         let pidfd =
@@ -103,16 +104,20 @@ pub fn collect<'a>(
             let table = tables.get_mut(&member.subject.shares.descriptors.id);
             table.into_iter().for_each(|table| table.descriptors.push(descriptor(member, id)));
         }
-        locks(&group, out);
+        locks(group, out);
         if kind_of(first) == Looks::Pipe && !is_path_only(first) {
             let metadata = &first.place.metadata;
             let ends = pipes.entry((metadata.dev(), metadata.ino())).or_default();
-            ends.push(End { description: id, open: first, lowest: lowest(&group), duplicate });
+            ends.push(End { description: id, open: first, lowest: lowest(group), duplicate });
         } else {
-            let kind = complete(&group, duplicate.as_fd(), objects, out)?;
+            let kind = complete(group, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
+            if kind == DescriptionKind::Epoll {
+                sets.push((group, duplicate));
+            }
         }
     }
+    epoll::collect(&sets, &groups, out)?;
     pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
@@ -230,6 +235,7 @@ fn complete(
         Looks::Pidfd => pidfd::collect(id, open, out)?,
         Looks::Timerfd => DescriptionKind::Timerfd,
         Looks::Signalfd => DescriptionKind::Signalfd,
+        Looks::Epoll => DescriptionKind::Epoll,
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
@@ -313,6 +319,7 @@ enum Looks {
     Timerfd,
     Signalfd,
     Pidfd,
+    Epoll,
     Other,
 }
 
@@ -324,6 +331,7 @@ fn kind_of(open: &Open<'_>) -> Looks {
         b"anon_inode:[timerfd]" => Looks::Timerfd,
         b"anon_inode:[signalfd]" => Looks::Signalfd,
         b"anon_inode:[pidfd]" => Looks::Pidfd,
+        b"anon_inode:[eventpoll]" => Looks::Epoll,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,
@@ -345,10 +353,7 @@ fn what(open: &Open<'_>) -> String {
     let label = binfmt::wire::Text::from(open.place.label.as_slice()).to_string();
     match label.strip_prefix("anon_inode:") {
         Some(kind) => {
-            let kind = match kind.trim_matches(['[', ']']) {
-                "eventpoll" => "epoll",
-                kind => kind,
-            };
+            let kind = kind.trim_matches(['[', ']']);
             let article = if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
             format!("{article} {kind} instance")
         }

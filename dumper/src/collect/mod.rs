@@ -6,6 +6,7 @@
 
 pub mod credential;
 pub mod descriptor;
+pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod filesystem;

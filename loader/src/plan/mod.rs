@@ -389,12 +389,14 @@ fn default_identity(
     }
 }
 
-/// Own descriptors stand above all of the image's, with room for one per open file description.
+/// Own descriptors stand above all of the image's, also those by which something was added to an epoll set, with room for one per open file description.
 pub fn first_own_descriptor(image: &Image) -> u32 {
     use binfmt::note::descriptor::DescriptorTable;
+    use binfmt::note::epoll::Epoll;
     let numbers =
         image.all::<DescriptorTable>().flat_map(|table| &table.descriptors).map(|entry| entry.number);
-    numbers.max().unwrap_or(2).max(2) + 1
+    let watched = image.all::<Epoll>().flat_map(|set| &set.targets).map(|target| target.number);
+    numbers.chain(watched).max().unwrap_or(2).max(2).saturating_add(1)
 }
 
 /// Bytes of the hole that each thread takes: its program, its signal frame and what they point to.

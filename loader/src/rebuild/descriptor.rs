@@ -1,10 +1,11 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{eventfd, file, memfd, pipe, signalfd, terminal, timerfd};
+use crate::rebuild::{epoll, eventfd, file, memfd, pipe, signalfd, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
+use binfmt::note::epoll::Epoll;
 use binfmt::note::eventfd::Eventfd;
 use binfmt::note::file::OpenFile;
 use binfmt::note::memfd::OpenMemfd;
@@ -101,6 +102,9 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
             format!("dup2()  # {numbers} takes the loader's own (it was {})", description.label)
         }
         DescriptionKind::Closed => format!("# {numbers} stays closed"),
+        DescriptionKind::Epoll => {
+            format!("epoll_ctl()  # {numbers} watches {}", epoll::targets(image, description.id))
+        }
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
         _ => format!("open({})  # descriptor {numbers}", description.label),
     };
@@ -162,6 +166,10 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             DescriptionKind::Signalfd => {
                 let note = image.about::<Signalfd>(id).next();
                 signalfd::make(note.ok_or(Error::Internal("a signalfd's note is missing"))?, description)?
+            }
+            DescriptionKind::Epoll => {
+                let note = image.about::<Epoll>(id).next();
+                epoll::make(note.ok_or(Error::Internal("an epoll set's note is missing"))?, description)?
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
@@ -252,16 +260,28 @@ fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<
     let mut stay = Vec::new();
     for entry in &table.descriptors {
         let description = image.about::<Description>(entry.description).next();
-        let from = match description.map(|description| description.kind) {
-            Some(DescriptionKind::Closed | DescriptionKind::Pidfd) => continue,
-            Some(DescriptionKind::Outside) => shelf.stdio(entry.number),
-            Some(DescriptionKind::Terminal) if entry.number < 3 => shelf.stdio(entry.number),
-            _ => shelf.description(entry.description),
-        };
+        if matches!(
+            description.map(|description| description.kind),
+            Some(DescriptionKind::Closed | DescriptionKind::Pidfd)
+        ) {
+            continue;
+        }
+        let from = source(image, shelf, entry.description, entry.number);
         put(from.ok_or(Error::Internal("a description was not opened"))?, entry.number, entry.close_on_exec)?;
         stay.push(entry.number);
     }
     Ok(stay)
+}
+
+/// What stands on the shelf for a description at a number: the loader's own standard streams take the place of those that
+/// led elsewhere.
+pub fn source<'a>(image: &Image, shelf: &'a Shelf, description: u32, number: u32) -> Option<BorrowedFd<'a>> {
+    let found = image.about::<Description>(description).next();
+    match found.map(|description| description.kind) {
+        Some(DescriptionKind::Outside) => shelf.stdio(number),
+        Some(DescriptionKind::Terminal) if number < 3 => shelf.stdio(number),
+        _ => shelf.description(description),
+    }
 }
 
 /// Puts a duplicate of `from`, which is another one, at a number.

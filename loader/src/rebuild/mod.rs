@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 
 pub mod credential;
 pub mod descriptor;
+pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod filesystem;

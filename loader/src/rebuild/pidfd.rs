@@ -4,7 +4,7 @@
 use crate::control::{Patience, ProcessWord, Progress};
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{dup_above, first_holders, put};
-use crate::rebuild::set_status;
+use crate::rebuild::{epoll, set_status};
 use crate::sys;
 use crate::world::{Shared, World};
 use binfmt::note::descriptor::{Description, Descriptor, DescriptorTable};
@@ -26,12 +26,20 @@ pub fn rebuild(world: &World<'_>, process: usize, task: &Task) -> Result<()> {
     for pidfd in image.all::<Pidfd>().filter(|pidfd| first(pidfd).0 == task.descriptor_table) {
         let fd = open(world, task, pidfd)?;
         put_all(&entries, pidfd, &fd)?;
+        epoll::add_pidfd(image, task.descriptor_table, pidfd.description, fd.as_fd(), world.stage.report)?;
     }
     world.control.set_of(process, ProcessWord::Progress, Progress::PidfdsOpen.word());
     for pidfd in image.all::<Pidfd>().filter(|pidfd| first(pidfd).0 != task.descriptor_table) {
         if entries.contains_key(&pidfd.description) {
             let fd = take(world, task, first(pidfd))?;
             put_all(&entries, pidfd, &fd)?;
+            epoll::add_pidfd(
+                image,
+                task.descriptor_table,
+                pidfd.description,
+                fd.as_fd(),
+                world.stage.report,
+            )?;
         }
     }
     Ok(())
