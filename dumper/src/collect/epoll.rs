@@ -27,7 +27,9 @@ struct Line {
 
 /// Collects the epoll sets of the tree, each given with a duplicate of it; `all` are the descriptions of the tree.
 pub fn collect(sets: &[(&Group<'_>, OwnedFd)], all: &[Group<'_>], out: &mut Collected) -> Result<(), Error> {
-    let mut finder = Finder { all, sorted: BTreeMap::new() };
+    let by_number = all.iter().map(|group| ((group.first.place.metadata.ino(), group.first.number), group));
+    let by_number = if sets.is_empty() { BTreeMap::new() } else { by_number.collect() };
+    let mut finder = Finder { all, by_number, sorted: BTreeMap::new() };
     for (set, duplicate) in sets {
         let pid = set.first.subject.pid();
         out.look_at(pid);
@@ -102,6 +104,8 @@ fn is_quiet(found: &[(EpollTarget, &Group<'_>)], duplicate: &OwnedFd) -> bool {
 /// Finds descriptions by the kernel's order of them.
 struct Finder<'a> {
     all: &'a [Group<'a>],
+    /// One with an inode that has a number still. The kernel looks at every target of a set to answer one question about it.
+    by_number: BTreeMap<(u64, u32), &'a Group<'a>>,
     /// Those with an inode, or all, in that order.
     sorted: BTreeMap<Option<u64>, Vec<&'a Group<'a>>>,
 }
@@ -109,6 +113,11 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     /// The description that is watched. It should have this inode, but some filesystems tell stat(2) another one.
     fn find(&mut self, inode: u64, watched: &Watched) -> Result<Option<&'a Group<'a>>, Errno> {
+        if let Some(group) = self.by_number.get(&(inode, watched.number)).copied()
+            && sys::compare_watched(held(group), watched)? == Ordering::Equal
+        {
+            return Ok(Some(group));
+        }
         match self.find_among(Some(inode), watched)? {
             None => self.find_among(None, watched),
             found => Ok(found),
