@@ -11,8 +11,10 @@ use ckpt_tests::{Outcome, Stopped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// The name of the image in the folder of a test.
@@ -235,6 +237,19 @@ impl Saved {
     }
 }
 
+/// The group for all trees where ours will not do: if its leader has ended, as that of a background job can have, a tree that
+/// was in it needs its id, which nobody can have while we are in it.
+static LIVING_GROUP: LazyLock<Option<i32>> = LazyLock::new(|| {
+    let own = nix::unistd::getpgrp();
+    if Path::new(&format!("/proc/{own}")).exists() {
+        return None;
+    }
+    // It waits for the end of its input, which is our end.
+    let leader = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).spawn();
+    let leader = std::mem::ManuallyDrop::new(leader.ok()?);
+    i32::try_from(leader.id()).ok()
+});
+
 /// A command that runs `words` below a reaper.
 pub(crate) fn reaped(place: &Place<'_>, how: How, words: &[&str]) -> Outcome<Command> {
     let mut command = Command::new(Target::compiled(place.tools, "tree.c")?);
@@ -242,6 +257,9 @@ pub(crate) fn reaped(place: &Place<'_>, how: How, words: &[&str]) -> Outcome<Com
     tools::log(&place.folder, "said")?.set_len(0)?;
     command.args(["reaper", how.word()]).args(words).current_dir(&place.folder).stdin(Stdio::null());
     command.stdout(tools::log(&place.folder, "said")?).stderr(tools::log(&place.folder, "said")?);
+    if let Some(group) = *LIVING_GROUP {
+        command.process_group(group);
+    }
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C");
     Ok(command)
 }
