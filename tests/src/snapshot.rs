@@ -220,12 +220,13 @@ impl Taker<'_> {
     fn status(&mut self, folder: &Path, index: usize) -> io::Result<()> {
         for line in fs::read_to_string(folder.join("status"))?.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
-            let words: Vec<String> = value.split_whitespace().map(|word| self.without_ids(word)).collect();
-            // The ids of users and groups may happen to be the number of the process.
+            let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Any other number may happen to be that of a process or thread.
+            const IDS: &[&str] = &["Tgid", "Pid", "PPid", "NStgid", "NSpid", "NSpgid", "NSsid"];
             let value = match name {
-                "Uid" | "Gid" | "Groups" => value.split_whitespace().collect::<Vec<_>>().join(" "),
-                "State" => awake(value.trim()).to_owned(),
-                _ => words.join(" "),
+                "State" => awake(&value).to_owned(),
+                name if IDS.contains(&name) => self.without_ids(&value),
+                _ => value,
             };
             self.put(&format!("task/{index}/status/{name}"), value);
         }

@@ -25,7 +25,10 @@ struct Case {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // They wait more than they compute.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(cores * 2);
     let cases = find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"))?;
     if arguments.list {
         let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), None)).collect();

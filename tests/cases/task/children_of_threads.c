@@ -77,6 +77,9 @@ int main(void)
     }
     struct guest_thread first, second;
     guest_spawn(&first, parent, NULL);
+    /* Not while another thread's stack is half made: the child would have it so. */
+    while (atomic_load(&made) < 1)
+        usleep(1000);
     guest_spawn(&second, ends_early, NULL);
     while (atomic_load(&made) < 2)
         usleep(1000);
