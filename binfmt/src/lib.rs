@@ -4,7 +4,8 @@
 //! state, [`wire`] how that stands in bytes, [`core_note`] the standard notes that make debuggers understand it.
 //! [`program`] is the one mechanism that dumper and loader share: system calls as data. [`restart`] decides what
 //! becomes of an interrupted system call, [`consistency`] whether the notes fit together, and [`registration`] is how
-//! `binfmt_misc` knows us, [`underway`] how a resume is known; [`workers`] are threads that help. [`show`], [`human`] and [`document`] are what people read.
+//! `binfmt_misc` knows us, [`underway`] how a resume is known; [`workers`] are threads that help. [`show`], [`human`] and
+//! [`document`] are what people read.
 
 pub mod address;
 pub mod build_id;

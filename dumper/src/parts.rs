@@ -11,24 +11,22 @@ const THREADS: usize = 8;
 /// For so few items a thread costs more than it brings.
 const FEW: usize = 3;
 
-/// What `work` makes of `items`, in their order; several threads get a part of them each.
+/// What `work` makes of `items`, in their order; several threads take one after the other.
 pub(crate) fn in_parts<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-    let all = |part: &[T]| part.iter().map(&work).collect::<Vec<R>>();
     if items.len() <= FEW || threads == 1 {
-        return all(items);
+        return items.iter().map(work).collect();
     }
-    let parts: Vec<&[T]> = items.chunks(items.len().div_ceil(threads)).collect();
     let next = AtomicUsize::new(0);
     let take = || {
         let index = next.fetch_add(1, Ordering::Relaxed);
-        parts.get(index).map(|part| (index, all(part)))
+        items.get(index).map(|item| (index, work(item)))
     };
-    let (own, others) = together(parts.len() - 1, || std::iter::from_fn(take).collect::<Vec<_>>());
-    let mut done: BTreeMap<usize, Vec<R>> = others.into_iter().flatten().flatten().chain(own).collect();
-    // A part that was lost with its thread is done here.
+    let (own, others) = together(threads - 1, || std::iter::from_fn(take).collect::<Vec<_>>());
+    let mut done: BTreeMap<usize, R> = others.into_iter().flatten().flatten().chain(own).collect();
+    // What was lost with its thread is done here.
     let done =
-        parts.iter().enumerate().flat_map(|(index, part)| done.remove(&index).unwrap_or_else(|| all(part)));
+        items.iter().enumerate().map(|(index, item)| done.remove(&index).unwrap_or_else(|| work(item)));
     done.collect()
 }
 

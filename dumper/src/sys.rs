@@ -165,10 +165,13 @@ pub(crate) enum Kind {
 /// if they are the same one.
 pub(crate) fn compare(kind: Kind, first: (i32, u32), second: (i32, u32)) -> Result<std::cmp::Ordering> {
     // SAFETY: the call takes five numbers.
-    let order = Errno::result(unsafe {
-        libc::syscall(libc::SYS_kcmp, first.0, second.0, kind as i32, first.1, second.1)
-    })?;
-    Ok(match order {
+    let answer = unsafe { libc::syscall(libc::SYS_kcmp, first.0, second.0, kind as i32, first.1, second.1) };
+    ordered(answer)
+}
+
+/// What kcmp(2) has answered.
+fn ordered(answer: libc::c_long) -> Result<std::cmp::Ordering> {
+    Ok(match Errno::result(answer)? {
         0 => std::cmp::Ordering::Equal,
         1 => std::cmp::Ordering::Less,
         _ => std::cmp::Ordering::Greater,

@@ -46,7 +46,7 @@ pub mod world;
 
 use apart::Side;
 use binfmt::image::Image;
-use cli::Call;
+use cli::{Call, PidChoice};
 use error::{EXIT_CANNOT_RESUME, Error, Refusal, Result};
 use plan::{Host, Plan};
 use stage::{Identity, Point, Stage};
@@ -86,7 +86,8 @@ fn resume_image(call: Call) -> Result<ExitCode> {
         return Err(Error::Refused(misfits.into_iter().map(refusal).collect()));
     }
     Wishes::of(&call.options).apply(&mut image, false)?;
-    let turn = (!call.options.plan).then(|| Turn::wait(&image));
+    let may_keep = matches!(call.options.pid, None | Some(PidChoice::Keep));
+    let turn = if may_keep && !call.options.plan { Turn::wait(&image) } else { None };
     let host = Host::look(&image, &call.options)?;
     let plan = Plan::new(&image, &host, &call.options, call.by_handler)?;
     if call.options.plan {
@@ -96,8 +97,7 @@ fn resume_image(call: Call) -> Result<ExitCode> {
     }
     let turn = turn.filter(|_| plan.identity == Identity::Keep);
     match plan.identity {
-        Identity::Keep => supervisor::resume(image, host, plan, &call.options, turn),
-        Identity::Namespace => supervisor::resume(image, host, plan, &call.options, None),
+        Identity::Keep | Identity::Namespace => supervisor::resume(image, host, plan, &call.options, turn),
         Identity::Fresh if call.options.detach => match apart::fork()? {
             Side::Caller(status) => Ok(status),
             Side::Child(announcement) => {

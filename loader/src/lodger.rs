@@ -31,7 +31,8 @@ impl std::fmt::Debug for Lodgers<'_> {
 }
 
 impl<'a> Lodgers<'a> {
-    /// Starts the lodger `tid`, if it has not been started, with these ids, the innermost first, and what else than a thread's all it shares (CLONE_IO).
+    /// Starts the lodger `tid`, if it has not been started, with these ids, the innermost first, and what else than a
+    /// thread's all it shares (CLONE_IO).
     pub fn start(&mut self, tid: u32, ids: &[i32], flags: u64) -> Result<()> {
         if self.0.contains_key(&tid) {
             return Ok(());

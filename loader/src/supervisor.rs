@@ -129,6 +129,7 @@ fn found(
 ) -> Result<Option<usize>> {
     let control = hired.midwife.control;
     let wanted = plan.ids_of(image);
+    let maker = grow::Maker::of(plan, &wanted);
     let founder = plan.skeleton.processes.first().ok_or(Error::Internal("the skeleton has no founder"))?;
     for step in &founder.steps {
         tell(step);
@@ -136,7 +137,6 @@ fn found(
             Step::Fork(child) => {
                 let process = plan.skeleton.processes.get(*child);
                 let process = process.ok_or(Error::Internal("the skeleton lacks a process"))?;
-                let maker = grow::Maker::of(plan, &wanted);
                 maker.await_namespace(process, control, &plan.skeleton, || hired.check())?;
                 let made = maker.make(process, false, 0)?;
                 if made == 0 {
@@ -309,7 +309,7 @@ fn watch(pid: Pid, mut place: Place) -> Result<ExitCode> {
                 // Stopped for the shell to see, until it says otherwise.
                 kill(nix::unistd::getpid(), Signal::SIGSTOP).map_err(|error| Error::step("stop", error))?;
                 // The SIGCONT that woke us is still pending: it goes on to the task once.
-                sys::forget_signal(libc::SIGCONT);
+                sys::forget_signal(&SigSet::from(Signal::SIGCONT));
                 place.give_terminal_if_ours();
                 continue_task(pid, &place);
                 continue;

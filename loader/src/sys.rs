@@ -384,16 +384,11 @@ pub fn wait_signal(set: &nix::sys::signal::SigSet) -> Result<(i32, bool), Errno>
     Ok((i32::try_from(signal).unwrap_or(0), info.si_code == libc::SI_KERNEL))
 }
 
-/// Takes a pending signal, which is blocked, if it is there.
-pub fn forget_signal(signal: i32) {
+/// Takes a pending signal of `set`, all of which are blocked, if there is one.
+pub fn forget_signal(set: &nix::sys::signal::SigSet) {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the set is initialized by sigemptyset; all three live through the call.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, signal);
-        libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const now);
-    }
+    // SAFETY: `set` and `now` live through the call, and no information is asked for.
+    unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const now) };
 }
 
 /// kill(2) with any signal number, real-time ones too. A process that has ended does not matter.

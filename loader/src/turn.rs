@@ -7,29 +7,28 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// The turn of this resume. It ends with [`Turn::end`], or when nobody has the value any more, children included.
-pub struct Turn(Option<File>);
+pub struct Turn(File);
 
 impl Turn {
-    /// Waits until it is this resume's turn, but not longer than any other should take: then the kernel decides who has
-    /// the ids. It is a lock on the image (flock(2)), of which nothing is left.
-    pub fn wait(image: &Image) -> Turn {
+    /// Waits until it is this resume's turn, but not longer than any other should take: then there is none, and the kernel
+    /// decides who has the ids. It is a lock on the image (flock(2)), of which nothing is left.
+    pub fn wait(image: &Image) -> Option<Turn> {
         const PATIENCE: Duration = Duration::from_secs(10);
         const PAUSE: Duration = Duration::from_millis(1);
         // A description of its own: that of the image goes on to all tasks.
-        let opened = File::open(format!("/proc/self/fd/{}", image.file.as_raw_fd()));
-        let Ok(file) = opened else { return Turn(None) };
+        let file = File::open(format!("/proc/self/fd/{}", image.file.as_raw_fd())).ok()?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Turn(Some(file)),
+                Ok(()) => return Some(Turn(file)),
                 Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-                Err(_) => return Turn(None),
+                Err(_) => return None,
             }
         }
     }
 
     /// Ends it, for the children that have a copy of the descriptor, too.
     pub fn end(self) {
-        let _ = self.0.map(|file| file.unlock());
+        let _ = self.0.unlock();
     }
 }

@@ -273,6 +273,14 @@ __attribute__((unused)) static long guest_now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* What a read of an eventfd or a timerfd takes. */
+__attribute__((unused)) static uint64_t guest_take(int fd)
+{
+    uint64_t count = 0;
+    guest_check(read(fd, &count, sizeof count) == sizeof count);
+    return count;
+}
+
 /* A page-sized pattern that is different for every `seed`, and no word of which is zero. */
 __attribute__((unused)) static void guest_fill(void *place, size_t length, uint32_t seed)
 {

@@ -172,9 +172,8 @@ impl Guest {
         let ended_at = boot_ticks()?;
         for pid in self.members.iter().chain([&self.pid]) {
             while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
-                let fields = stat.rsplit(") ").next().unwrap_or_default();
-                // The 22nd field, in the same ticks.
-                let started_at = fields.split(' ').nth(19).and_then(|ticks| ticks.parse::<u64>().ok());
+                // In the same ticks.
+                let started_at = tools::stat_field(&stat, 22).and_then(|ticks| ticks.parse::<u64>().ok());
                 if started_at.is_some_and(|ticks| ticks > ended_at) {
                     break;
                 }
@@ -269,7 +268,7 @@ fn stands_still(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" T "))
+        tools::stat_field(&stat, 3) == Some("T")
     })
 }
 

@@ -153,3 +153,9 @@ pub fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStat
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Field `number` of what `/proc/PID/stat` says, counted from 1 as in proc_pid_stat(5); from 3 on, behind the name, which may
+/// be anything.
+pub fn stat_field(stat: &str, number: usize) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)
+}

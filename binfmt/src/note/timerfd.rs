@@ -21,3 +21,13 @@ record! {
         ticks: u64,
     }
 }
+
+/// The clock that shows the time of a timerfd's: those that wake the machine cannot be asked where there is no hardware
+/// clock.
+pub fn clock_to_ask(clock: i32) -> i32 {
+    match clock {
+        libc::CLOCK_REALTIME_ALARM => libc::CLOCK_REALTIME,
+        libc::CLOCK_BOOTTIME_ALARM => libc::CLOCK_BOOTTIME,
+        clock => clock,
+    }
+}

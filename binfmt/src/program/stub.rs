@@ -12,9 +12,14 @@
 //!   whose tracer has died finds an empty program and goes home.
 //! * [`Stub::run_offset`], for the loader: r12 is the address of a program that ends with a `Return` or never.
 
+use crate::note::thread::Registers;
+
 /// Offset at which a tracer lets a frozen task enter. Two NOPs stand before it, so that the kernel's own restart of an
 /// interrupted call (rip -= 2) lands on them and harmlessly falls into the entry.
 pub const ENTRY: u64 = 2;
+
+/// How many registers the data holds, in the order of `user_regs_struct`.
+const REGISTERS: usize = 17;
 
 /// The stub's bytes and the places in it that others must know. Offsets count from its first byte.
 #[derive(Clone, Copy, Debug)]
@@ -39,18 +44,25 @@ impl Stub {
 
     /// The bytes to write into a frozen task: the stub with `data` filled in. `registers` are those with which the task
     /// goes on by itself (see `restart::in_place`).
-    pub fn filled(
-        &self,
-        scratch_len_bytes: u64,
-        signal_mask: u64,
-        registers: &crate::note::thread::Registers,
-    ) -> Vec<u8> {
+    pub fn filled(&self, scratch_len_bytes: u64, signal_mask: u64, registers: &Registers) -> Vec<u8> {
         let words = registers.to_words();
-        let data = [scratch_len_bytes, signal_mask].into_iter().chain(words.into_iter().take(17));
+        let data = [scratch_len_bytes, signal_mask].into_iter().chain(words.into_iter().take(REGISTERS));
         let mut bytes = self.bytes.to_vec();
         bytes.truncate(usize::try_from(self.data_offset).unwrap_or(usize::MAX));
         data.for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         bytes
+    }
+
+    /// The reverse: signal mask and registers from the data of a stub that was filled, for a thread whose registers, of which
+    /// the stub leaves some alone, are `now` these.
+    pub fn home(&self, filled: &[u8], now: &Registers) -> (u64, Registers) {
+        let data = usize::try_from(self.data_offset).ok().and_then(|at| filled.get(at..)).unwrap_or_default();
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        let mut data = data.chunks_exact(8).skip(1).map(word);
+        let mask = data.next().unwrap_or_default();
+        let mut words = now.to_words();
+        words.iter_mut().zip(data.take(REGISTERS)).for_each(|(now, home)| *now = home);
+        (mask, Registers { orig_rax: u64::MAX, ..Registers::from_words(&words) })
     }
 }
 
@@ -65,6 +77,17 @@ mod tests {
         assert_eq!(stub.data_offset % 8, 0, "the task may have alignment checks on (AC)");
         assert_eq!(stub.bytes.len() as u64 - stub.data_offset, 19 * 8);
         assert_eq!(&stub.bytes[..2], &[0x90, 0x90], "two NOPs before the entry");
+    }
+
+    #[test]
+    fn what_was_filled_in_is_found_again() {
+        let words: [u64; 27] = std::array::from_fn(|index| index as u64 + 1);
+        let filled = Stub::get().filled(1 << 12, 7, &Registers::from_words(&words));
+        let (mask, home) = Stub::get().home(&filled, &Registers::default());
+        let mut expected = words[..REGISTERS].to_vec();
+        expected.resize(27, 0);
+        expected[15] = u64::MAX;
+        assert_eq!((mask, home.to_words().to_vec()), (7, expected));
     }
 
     #[test]

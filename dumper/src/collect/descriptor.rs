@@ -44,6 +44,15 @@ impl Open<'_> {
     pub fn makes_no_sense(&self) -> Error {
         not_understood(self.subject.pid(), self.number)
     }
+
+    /// What becomes of it if `what` it is cannot be saved: that is named, unless `allow` was given.
+    pub fn not_saved(&self, allow: Allow, what: &str, out: &mut Collected) -> DescriptionKind {
+        if !self.subject.options.allow.contains(&allow) {
+            let what = format!("fd {} is {what}", self.number);
+            out.unsupported(what, format!("`--allow {}` restores it closed", allow.word()));
+        }
+        DescriptionKind::Closed
+    }
 }
 
 /// What the kernel says of a descriptor.
@@ -272,11 +281,7 @@ fn outside(open: &Open<'_>, lowest: u32, out: &mut Collected) -> DescriptionKind
         (Looks::Device, _) => Allow::Device,
         _ => Allow::AnonInode,
     };
-    if !open.subject.options.allow.contains(&allow) {
-        let what = format!("fd {} is {}", open.number, what(open));
-        out.unsupported(what, format!("`--allow {}` restores it closed", allow.word()));
-    }
-    DescriptionKind::Closed
+    open.not_saved(allow, &what(open), out)
 }
 
 /// Adds the note of a description.

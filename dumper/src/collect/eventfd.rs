@@ -15,13 +15,7 @@ pub fn collect(description: u32, open: &Open<'_>, out: &mut Collected) -> Descri
             out.note(Eventfd { description, value, semaphore });
             DescriptionKind::Eventfd
         }
-        Err(why) => {
-            if !open.subject.options.allow.contains(&Allow::Eventfd) {
-                let what = format!("fd {} is an eventfd {why}", open.number);
-                out.unsupported(what, format!("`--allow {}` restores it closed", Allow::Eventfd.word()));
-            }
-            DescriptionKind::Closed
-        }
+        Err(why) => open.not_saved(Allow::Eventfd, &format!("an eventfd {why}"), out),
     }
 }
 

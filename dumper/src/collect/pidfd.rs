@@ -22,15 +22,11 @@ pub fn collect(description: u32, open: &Open<'_>, out: &mut Collected) -> Result
         out.note(Pidfd { description, pid: pid.cast_unsigned() });
         return Ok(DescriptionKind::Pidfd);
     }
-    if !open.subject.options.allow.contains(&Allow::Pidfd) {
-        let whose = match pid {
-            1.. => format!("process {pid}, which is not of the tree"),
-            // Of another pid namespace.
-            0 => "a process that cannot be seen from here".to_owned(),
-            _ => "a process that has ended and was waited for".to_owned(),
-        };
-        let what = format!("fd {} is a pidfd of {whose}", open.number);
-        out.unsupported(what, format!("`--allow {}` restores it closed", Allow::Pidfd.word()));
-    }
-    Ok(DescriptionKind::Closed)
+    let whose = match pid {
+        1.. => format!("process {pid}, which is not of the tree"),
+        // Of another pid namespace.
+        0 => "a process that cannot be seen from here".to_owned(),
+        _ => "a process that has ended and was waited for".to_owned(),
+    };
+    Ok(open.not_saved(Allow::Pidfd, &format!("a pidfd of {whose}"), out))
 }

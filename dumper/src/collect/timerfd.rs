@@ -9,7 +9,7 @@ use super::descriptor::Open;
 use crate::error::Error;
 use crate::{parse, sys};
 use binfmt::note::timer::Countdown;
-use binfmt::note::timerfd::Timerfd;
+use binfmt::note::timerfd::{Timerfd, clock_to_ask};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -30,7 +30,7 @@ pub fn collect(
     let pid = open.subject.pid();
     let failed = |error| Error::question(pid, format!("asking its timerfd {}", open.number), error);
     let mut shown = parse(&open.info).ok_or_else(|| open.makes_no_sense())?;
-    let clock = without_alarm(shown.clock);
+    let clock = ClockId::from_raw(clock_to_ask(shown.clock));
     let mut note = Timerfd::default();
     for _ in 0..TRIES {
         let before_ns = now_ns(clock).map_err(failed)?;
@@ -49,15 +49,6 @@ pub fn collect(
 
 fn now_ns(clock: ClockId) -> Result<u64, Errno> {
     clock_gettime(clock).map(|now| nanoseconds(now.into()))
-}
-
-/// The clock that an alarm clock shows; those without a hardware clock cannot be asked.
-fn without_alarm(clock: i32) -> ClockId {
-    ClockId::from_raw(match clock {
-        libc::CLOCK_REALTIME_ALARM => libc::CLOCK_REALTIME,
-        libc::CLOCK_BOOTTIME_ALARM => libc::CLOCK_BOOTTIME,
-        clock => clock,
-    })
 }
 
 fn noted(description: u32, shown: &Shown, remaining_ns: u64, now_ns: u64) -> Timerfd {

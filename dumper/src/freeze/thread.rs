@@ -258,8 +258,7 @@ impl Stopped {
     pub fn put_back(&mut self, signals: Signals) -> Result<(), Errno> {
         // With this pending the kernel looks for a call to restart when the thread goes on.
         sys::interrupt(self.tid)?;
-        sys::set_signal_mask(self.tid, self.signal_mask)?;
-        self.write_registers(&self.going_on(signals))
+        self.put_home(&self.going_on(signals), self.signal_mask)
     }
 
     /// The registers with which it goes on while we live: as it was found, since the kernel restarts its call, but for

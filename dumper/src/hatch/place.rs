@@ -24,16 +24,11 @@ impl Place {
         memory.write(self.address, &vec![0; Stub::get().bytes.len()])
     }
 
-    /// What is written behind the stub: the mask and the registers of the thread that it is to send back, which are `now`
-    /// such.
+    /// The mask and the registers of the thread, whose registers are `now` these, that the stub here is to send back.
     pub fn home(self, memory: &TaskMemory, now: &Registers) -> Result<(u64, Registers), Errno> {
-        let mut data = [0; 19 * 8];
-        memory.read(self.address + Stub::get().data_offset, &mut data)?;
-        let mut words = data.chunks_exact(8).skip(1).map(|word| crate::parse::u64_at(word, 0));
-        let mask = words.next().unwrap_or_default();
-        let mut all = now.to_words();
-        all.iter_mut().zip(words).for_each(|(now, home)| *now = home);
-        Ok((mask, Registers { orig_rax: u64::MAX, ..Registers::from_words(&all) }))
+        let mut filled = vec![0; Stub::get().bytes.len()];
+        memory.read(self.address, &mut filled)?;
+        Ok(Stub::get().home(&filled, now))
     }
 
     /// Whether an instruction of the stub here is at `address`.
@@ -60,17 +55,13 @@ const EXECUTE: u32 = 4;
 pub fn find(areas: &[Area], memory: &TaskMemory, threads: &[&Stopped]) -> Result<Found, Errno> {
     let stub = Stub::get();
     let len_bytes = (stub.bytes.len() as u64).next_multiple_of(ALIGN);
-    for area in areas.iter().filter(|area| area.is_vdso()) {
-        let from = elf_end(area.start, memory)?;
-        match slot(from, area.end, len_bytes, &stub, memory, threads)? {
-            Found::Nowhere => {}
-            found => return Ok(found),
-        }
-    }
     let code = |area: &&Area| area.protection & EXECUTE != 0 && !area.shared && area.inode != 0;
-    for area in areas.iter().filter(code) {
-        let from = area.end - len_bytes;
-        match slot(from, area.end, len_bytes, &stub, memory, threads)? {
+    let vdso = areas.iter().filter(|area| area.is_vdso());
+    let vdso = vdso.map(|area| Ok((elf_end(area.start, memory)?, area.end)));
+    let code = areas.iter().filter(code).map(|area| Ok((area.end - len_bytes, area.end)));
+    for range in vdso.chain(code) {
+        let (from, end) = range?;
+        match slot(from, end, len_bytes, &stub, memory, threads)? {
             Found::Nowhere => {}
             found => return Ok(found),
         }

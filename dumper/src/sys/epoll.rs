@@ -1,7 +1,6 @@
 //! Asking about epoll sets.
 
 use super::Result;
-use nix::errno::Errno;
 use std::cmp::Ordering;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -23,15 +22,10 @@ pub(crate) fn compare_watched(held: (i32, u32), watched: &Watched) -> Result<Ord
     const KCMP_EPOLL_TFD: i32 = 7;
     // struct kcmp_epoll_slot
     let slot = [watched.set, watched.number, watched.nth];
-    // SAFETY: the kernel reads the three words of `slot`.
-    let order = Errno::result(unsafe {
-        libc::syscall(libc::SYS_kcmp, held.0, watched.pid, KCMP_EPOLL_TFD, held.1, slot.as_ptr())
-    })?;
-    Ok(match order {
-        0 => Ordering::Equal,
-        1 => Ordering::Less,
-        _ => Ordering::Greater,
-    })
+    let (kind, slot) = (KCMP_EPOLL_TFD, slot.as_ptr());
+    // SAFETY: the kernel reads the three words of `slot`, which live through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_kcmp, held.0, watched.pid, kind, held.1, slot) };
+    super::ordered(answer)
 }
 
 /// struct epoll_params: how an epoll set polls network devices.

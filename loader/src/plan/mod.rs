@@ -83,8 +83,8 @@ impl Plan {
         }));
         // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
         let joins_session = task.controlling_terminal != 0 && host.in_foreground && !options.detach;
-        let mut skeleton = place(image, joins_session, Identity::Keep).map(|(skeleton, _)| skeleton);
-        let ids = skeleton.as_ref().map_or_else(|_| all_ids(image), |skeleton| ids_of(image, skeleton));
+        let mut kept = place(image, joins_session, Identity::Keep);
+        let ids = kept.as_ref().map_or_else(|_| all_ids(image), |(skeleton, _)| ids_of(image, skeleton));
         let (identity, identity_reason) = match identity(image, host, options, &ids) {
             Ok(chosen) => chosen,
             Err(refusal) => {
@@ -92,16 +92,19 @@ impl Plan {
                 (Identity::Keep, None)
             }
         };
-        match &mut skeleton {
+        match &mut kept {
             Err(Error::Refused(reasons)) => refusals.append(reasons),
-            Ok(skeleton) => refusals.extend(common::refusals(image, skeleton)),
+            Ok((skeleton, _)) => refusals.extend(common::refusals(image, skeleton)),
             Err(_) => {}
         }
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
         let joins_session = joins_session || identity == Identity::Fresh && !options.detach;
-        let (skeleton, members) = place(image, joins_session, identity)?;
+        let (skeleton, members) = match identity {
+            Identity::Keep => kept?,
+            _ => place(image, joins_session, identity)?,
+        };
         let control_bytes = shape(image, &skeleton).len_bytes();
         let hole = find_hole(image, control_bytes, &host.own_ranges)
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
@@ -389,7 +392,8 @@ fn default_identity(
     }
 }
 
-/// Own descriptors stand above all of the image's, also those by which something was added to an epoll set, with room for one per open file description.
+/// Own descriptors stand above all of the image's, also those by which something was added to an epoll set, with room for
+/// one per open file description.
 pub fn first_own_descriptor(image: &Image) -> u32 {
     use binfmt::note::descriptor::DescriptorTable;
     use binfmt::note::epoll::Epoll;

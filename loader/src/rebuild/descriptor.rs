@@ -1,9 +1,10 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{epoll, eventfd, file, memfd, pipe, signalfd, terminal, timerfd};
+use crate::rebuild::{epoll, eventfd, file, made, memfd, pipe, signalfd, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
+use binfmt::note::FromNote;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use binfmt::note::epoll::Epoll;
 use binfmt::note::eventfd::Eventfd;
@@ -114,18 +115,17 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
 
 /// A duplicate of `number`, which must be open, at or above `above`, closed on exec.
 pub fn dup_above(number: RawFd, above: RawFd) -> std::result::Result<OwnedFd, Errno> {
-    let result = crate::sys::call(
-        libc::SYS_fcntl,
-        [
-            number.unsigned_abs().into(),
-            libc::F_DUPFD_CLOEXEC.unsigned_abs().into(),
-            above.unsigned_abs().into(),
-            0,
-            0,
-            0,
-        ],
-    )?;
-    Ok(crate::sys::adopt(RawFd::try_from(result).unwrap_or(-1)))
+    let (duplicate, above) = (libc::F_DUPFD_CLOEXEC.unsigned_abs(), above.unsigned_abs());
+    made(libc::SYS_fcntl, [number.unsigned_abs().into(), duplicate.into(), above.into(), 0, 0, 0])
+}
+
+/// The note that completes a description.
+fn completing<'a, T: FromNote + 'a>(
+    image: &'a Image,
+    description: u32,
+    missing: &'static str,
+) -> Result<&'a T> {
+    image.about::<T>(description).next().ok_or(Error::Internal(missing))
 }
 
 /// Opens every description of the image, each once, all at or above `above`.
@@ -138,38 +138,32 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
         let id = description.id;
         let fd = match description.kind {
             DescriptionKind::File => {
-                let open = image.about::<OpenFile>(id).next();
-                file::reopen(shelf, open.ok_or(Error::Internal("a file's note is missing"))?, description)?
+                let note: &OpenFile = completing(image, id, "a file's note is missing")?;
+                file::reopen(shelf, note, description)?
             }
             DescriptionKind::Memfd => {
-                let open = image.about::<OpenMemfd>(id).next();
-                memfd::reopen(open.ok_or(Error::Internal("a memfd's note is missing"))?, description, shelf)?
+                let note: &OpenMemfd = completing(image, id, "a memfd's note is missing")?;
+                memfd::reopen(note, description, shelf)?
             }
             DescriptionKind::Terminal => {
-                let open = image.about::<OpenTerminal>(id).next();
-                let number = first_number(image, id);
-                terminal::take(
-                    open.ok_or(Error::Internal("a terminal's note is missing"))?,
-                    number,
-                    own,
-                    above,
-                )?
+                let note: &OpenTerminal = completing(image, id, "a terminal's note is missing")?;
+                terminal::take(note, first_number(image, id), own, above)?
             }
             DescriptionKind::Eventfd => {
-                let note = image.about::<Eventfd>(id).next();
-                eventfd::make(note.ok_or(Error::Internal("an eventfd's note is missing"))?, description)?
+                let note: &Eventfd = completing(image, id, "an eventfd's note is missing")?;
+                eventfd::make(note, description)?
             }
             DescriptionKind::Timerfd => {
-                let note = image.about::<Timerfd>(id).next();
-                timerfd::make(note.ok_or(Error::Internal("a timerfd's note is missing"))?, description)?
+                let note: &Timerfd = completing(image, id, "a timerfd's note is missing")?;
+                timerfd::make(note, description)?
             }
             DescriptionKind::Signalfd => {
-                let note = image.about::<Signalfd>(id).next();
-                signalfd::make(note.ok_or(Error::Internal("a signalfd's note is missing"))?, description)?
+                let note: &Signalfd = completing(image, id, "a signalfd's note is missing")?;
+                signalfd::make(note, description)?
             }
             DescriptionKind::Epoll => {
-                let note = image.about::<Epoll>(id).next();
-                epoll::make(note.ok_or(Error::Internal("an epoll set's note is missing"))?, description)?
+                let note: &Epoll = completing(image, id, "an epoll set's note is missing")?;
+                epoll::make(note, description)?
             }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,

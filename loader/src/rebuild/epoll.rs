@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::{dup_above, put, source};
-use crate::rebuild::fd_path;
+use crate::rebuild::{fd_path, set_status};
 use crate::shelf::Shelf;
 use crate::sys;
 use binfmt::image::Image;
@@ -28,11 +28,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 pub fn make(note: &Epoll, description: &Description) -> Result<OwnedFd> {
     let failed = |error| Error::step("make an epoll set", error);
     let set = Set::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?.0;
-    let settable = libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC;
-    let flags = OFlag::from_bits_retain(description.flags.cast_signed() & settable);
-    if !flags.is_empty() {
-        fcntl(&set, FcntlArg::F_SETFL(flags)).map_err(failed)?;
-    }
+    set_status(&set, description).map_err(failed)?;
     if note.busy_poll_us != 0 || note.busy_poll_budget != 0 || note.prefer_busy_poll {
         let budget = u16::try_from(note.busy_poll_budget).unwrap_or(u16::MAX);
         sys::set_busy_poll(set.as_fd(), note.busy_poll_us, budget, note.prefer_busy_poll)

@@ -6,7 +6,7 @@ use binfmt::image::{Image, ImageError, Owner};
 use binfmt::note::descriptor::Description;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 pub mod credential;
@@ -36,6 +36,12 @@ pub mod timerfd;
 /// The path by which a descriptor of ours can be opened again.
 fn fd_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// The descriptor that a system call of this number makes.
+fn made(number: libc::c_long, args: [u64; 6]) -> std::result::Result<OwnedFd, Errno> {
+    let made = sys::call(number, args)?;
+    RawFd::try_from(made).map(sys::adopt).map_err(|_| Errno::EBADF)
 }
 
 /// Gives a description that was made anew, not opened, the status flags that it had.

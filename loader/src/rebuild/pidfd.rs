@@ -4,15 +4,14 @@
 use crate::control::{Patience, ProcessWord, Progress};
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{dup_above, first_holders, put};
-use crate::rebuild::{epoll, set_status};
+use crate::rebuild::{epoll, made, set_status};
 use crate::sys;
 use crate::world::{Shared, World};
 use binfmt::note::descriptor::{Description, Descriptor, DescriptorTable};
 use binfmt::note::pidfd::Pidfd;
 use binfmt::note::task::Task;
-use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Opens the pidfds in the table of `task`, which this process makes.
 pub fn rebuild(world: &World<'_>, process: usize, task: &Task) -> Result<()> {
@@ -23,23 +22,18 @@ pub fn rebuild(world: &World<'_>, process: usize, task: &Task) -> Result<()> {
     let holders = first_holders(image);
     let first = |pidfd: &Pidfd| holders.get(&pidfd.description).copied().unwrap_or_default();
     let entries = entries(world, task);
-    for pidfd in image.all::<Pidfd>().filter(|pidfd| first(pidfd).0 == task.descriptor_table) {
-        let fd = open(world, task, pidfd)?;
+    let above = world.stage.report;
+    let place = |pidfd: &Pidfd, fd: OwnedFd| {
         put_all(&entries, pidfd, &fd)?;
-        epoll::add_pidfd(image, task.descriptor_table, pidfd.description, fd.as_fd(), world.stage.report)?;
+        epoll::add_pidfd(image, task.descriptor_table, pidfd.description, fd.as_fd(), above)
+    };
+    for pidfd in image.all::<Pidfd>().filter(|pidfd| first(pidfd).0 == task.descriptor_table) {
+        place(pidfd, open(world, task, pidfd)?)?;
     }
     world.control.set_of(process, ProcessWord::Progress, Progress::PidfdsOpen.word());
     for pidfd in image.all::<Pidfd>().filter(|pidfd| first(pidfd).0 != task.descriptor_table) {
         if entries.contains_key(&pidfd.description) {
-            let fd = take(world, task, first(pidfd))?;
-            put_all(&entries, pidfd, &fd)?;
-            epoll::add_pidfd(
-                image,
-                task.descriptor_table,
-                pidfd.description,
-                fd.as_fd(),
-                world.stage.report,
-            )?;
+            place(pidfd, take(world, task, first(pidfd))?)?;
         }
     }
     Ok(())
@@ -61,7 +55,7 @@ fn open(world: &World<'_>, task: &Task, pidfd: &Pidfd) -> Result<OwnedFd> {
     let thread = description.flags & libc::PIDFD_THREAD;
     let pid = world.id_now(task, pidfd.pid);
     let opened = || {
-        let opened = adopt(sys::call(libc::SYS_pidfd_open, [pid.into(), thread.into(), 0, 0, 0, 0])?)?;
+        let opened = made(libc::SYS_pidfd_open, [pid.into(), thread.into(), 0, 0, 0, 0])?;
         set_status(&opened, description)?;
         // The number may be one of the program's.
         dup_above(opened.as_raw_fd(), world.stage.report)
@@ -88,14 +82,10 @@ fn take(world: &World<'_>, task: &Task, (table, number): (u32, u32)) -> Result<O
         let holder = sys::open_process(world.id_now(task, opener.pid).cast_signed())?;
         let holder_number = holder.as_raw_fd().unsigned_abs();
         let args = [holder_number.into(), number.into(), 0, 0, 0, 0];
-        let taken = adopt(sys::call(libc::SYS_pidfd_getfd, args)?)?;
+        let taken = made(libc::SYS_pidfd_getfd, args)?;
         dup_above(taken.as_raw_fd(), world.stage.report)
     };
     taken().map_err(|error| Error::step(format!("take a pidfd from process {}", opener.pid), error))
-}
-
-fn adopt(number: u64) -> nix::Result<OwnedFd> {
-    RawFd::try_from(number).map(sys::adopt).map_err(|_| Errno::EBADF)
 }
 
 fn put_all(entries: &BTreeMap<u32, Vec<&Descriptor>>, pidfd: &Pidfd, fd: &OwnedFd) -> Result<()> {

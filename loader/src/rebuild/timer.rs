@@ -75,7 +75,7 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
         for (which, countdown) in [&rearmed(&note.real), &note.user, &note.profiling].into_iter().enumerate()
         {
             if countdown.remaining_ns > 0 {
-                let address = arena.put(&words(countdown, 1000))?;
+                let address = arena.put(&armed(countdown, 1000))?;
                 let purpose = format!("interval timer {which}");
                 program.must(system_call!(SYS_setitimer), &[which as u64, address, 0], purpose);
             }
@@ -88,10 +88,10 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
         let id = timer.id.into();
         let purpose = format!("POSIX timer {}", timer.id);
         if fires_again(image, timer) {
-            let address = arena.put(&words(&last_expiry(timer), 1))?;
+            let address = arena.put(&armed(&last_expiry(timer), 1))?;
             program.must(system_call!(SYS_timer_settime), &[id, TIMER_ABSTIME, address, 0], purpose);
         } else {
-            let address = arena.put(&words(&timer.countdown, 1))?;
+            let address = arena.put(&armed(&timer.countdown, 1))?;
             program.must(system_call!(SYS_timer_settime), &[id, 0, address, 0], purpose);
         }
     }
@@ -130,12 +130,17 @@ fn last_expiry(timer: &PosixTimer) -> Countdown {
     Countdown { remaining_ns: last, interval_ns: timer.countdown.interval_ns }
 }
 
-/// Interval and value, each in seconds and the rest in units of `unit_ns`; never zero, which would disarm.
-fn words(countdown: &Countdown, unit_ns: u64) -> Vec<u8> {
+/// Interval and value, each in seconds and the rest in units of `unit_ns` (struct itimerval, struct itimerspec).
+pub(super) fn words(countdown: &Countdown, unit_ns: u64) -> Vec<u8> {
     let pair = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / unit_ns];
     let [interval_s, interval_rest] = pair(countdown.interval_ns);
-    let [value_s, value_rest] = pair(countdown.remaining_ns.max(unit_ns));
+    let [value_s, value_rest] = pair(countdown.remaining_ns);
     [interval_s, interval_rest, value_s, value_rest].map(u64::to_le_bytes).concat()
+}
+
+/// The same where it is armed: never zero, which would disarm.
+fn armed(countdown: &Countdown, unit_ns: u64) -> Vec<u8> {
+    words(&Countdown { remaining_ns: countdown.remaining_ns.max(unit_ns), ..*countdown }, unit_ns)
 }
 
 #[cfg(test)]

@@ -8,17 +8,19 @@
 use crate::arena::Arena;
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::first_holders;
-use crate::rebuild::set_status;
+use crate::rebuild::timer::words;
+use crate::rebuild::{made, set_status};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::task::Task;
-use binfmt::note::timerfd::Timerfd;
+use binfmt::note::timer::Countdown;
+use binfmt::note::timerfd::{Timerfd, clock_to_ask};
 use binfmt::program::Program;
 use binfmt::system_call;
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// `_IOW('T', 0, u64)`
@@ -34,8 +36,7 @@ pub fn make(note: &Timerfd, description: &Description) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("make a timerfd of clock {}", note.clock), error);
     let clock = i64::from(note.clock).cast_unsigned();
     let flags = libc::TFD_CLOEXEC.unsigned_abs().into();
-    let number = sys::call(libc::SYS_timerfd_create, [clock, flags, 0, 0, 0, 0]).map_err(failed)?;
-    let fd = sys::adopt(RawFd::try_from(number).map_err(|_| failed(Errno::EBADF))?);
+    let fd = made(libc::SYS_timerfd_create, [clock, flags, 0, 0, 0, 0]).map_err(failed)?;
     set_status(&fd, description).map_err(failed)?;
     if is_absolute(note) {
         keep_time(&fd, note).map_err(failed)?;
@@ -72,8 +73,8 @@ pub fn arm(image: &Image, task: &Task, arena: &mut Arena, program: &mut Program)
             continue;
         }
         let least_ns = if note.ticks > 0 { LEAST_NS } else { 0 };
-        let setting =
-            arena.put(&words(note.countdown.remaining_ns.max(least_ns), note.countdown.interval_ns))?;
+        let remaining_ns = note.countdown.remaining_ns.max(least_ns);
+        let setting = arena.put(&words(&Countdown { remaining_ns, ..note.countdown }, 1))?;
         let purpose = format!("timerfd {number}");
         let args = [number.into(), note.flags.into(), setting, 0];
         program.must(system_call!(SYS_timerfd_settime), &args, purpose.clone());
@@ -116,12 +117,7 @@ impl Due {
 
 /// Sets a timer to the time that it keeps.
 fn keep_time(fd: &OwnedFd, note: &Timerfd) -> nix::Result<()> {
-    let clock = ClockId::from_raw(match note.clock {
-        // These cannot be asked where there is no hardware clock.
-        libc::CLOCK_REALTIME_ALARM => libc::CLOCK_REALTIME,
-        libc::CLOCK_BOOTTIME_ALARM => libc::CLOCK_BOOTTIME,
-        clock => clock,
-    });
+    let clock = ClockId::from_raw(clock_to_ask(note.clock));
     for _ in 0..TRIES {
         let due = Due::at(note, now_ns(clock)?);
         match set(fd, note, &due) {
@@ -138,7 +134,7 @@ fn keep_time(fd: &OwnedFd, note: &Timerfd) -> nix::Result<()> {
 
 fn set(fd: &OwnedFd, note: &Timerfd, due: &Due) -> nix::Result<()> {
     let number: u64 = fd.as_raw_fd().unsigned_abs().into();
-    let setting = words(due.expires_ns, note.countdown.interval_ns);
+    let setting = words(&Countdown { remaining_ns: due.expires_ns, ..note.countdown }, 1);
     let args = [number, note.flags.into(), setting.as_ptr().addr() as u64, 0, 0, 0];
     sys::call(libc::SYS_timerfd_settime, args)?;
     if due.ticks > 0 {
@@ -153,17 +149,9 @@ fn now_ns(clock: ClockId) -> nix::Result<u64> {
     Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// struct itimerspec: interval and value, each in seconds and nanoseconds.
-fn words(value_ns: u64, interval_ns: u64) -> Vec<u8> {
-    const NS_PER_S: u64 = 1_000_000_000;
-    let pair = |ns: u64| [ns / NS_PER_S, ns % NS_PER_S];
-    [pair(interval_ns), pair(value_ns)].concat().into_iter().flat_map(u64::to_le_bytes).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use binfmt::note::timer::Countdown;
 
     #[test]
     fn what_would_have_expired_meanwhile_waits() {

@@ -37,9 +37,9 @@ fn take_baton() {
 /// All that a process that shares this memory does.
 type Life<'a> = Box<dyn FnOnce() + 'a>;
 
-/// Starts a process with these ids, the innermost first, that shares this memory (CLONE_VM; `flags` say what else) and runs `life` on a stack of
-/// its own as soon as the baton is free. The caller must never return from the frames that `life` borrows from while it
-/// gives the baton away: it becomes a program, or ends with the baton.
+/// Starts a process with these ids, the innermost first, that shares this memory (CLONE_VM; `flags` say what else) and runs
+/// `life` on a stack of its own as soon as the baton is free. The caller must never return from the frames that `life`
+/// borrows from while it gives the baton away: it becomes a program, or ends with the baton.
 pub fn fork_sharing(ids: &[i32], exit_signal: i32, flags: u64, life: Life<'_>) -> Result<i32, Errno> {
     const STACK_BYTES: usize = 512 << 10;
     const ALIGN: usize = 64;

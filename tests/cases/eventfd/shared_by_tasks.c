@@ -9,13 +9,6 @@ enum { PASSED = 20 };
 
 static int bell, apart;
 
-static uint64_t take(int fd)
-{
-    uint64_t value = 0;
-    guest_check(read(fd, &value, sizeof value) == sizeof value);
-    return value;
-}
-
 static void give(int fd, uint64_t value)
 {
     guest_check(write(fd, &value, sizeof value) == sizeof value);
@@ -25,7 +18,7 @@ static void waiter(void)
 {
     guest_check(dup2(bell, 40) == 40 && close(bell) == 0);
     tree_in_place();
-    uint64_t value = take(40);
+    uint64_t value = guest_take(40);
     tree_wait();
     guest_check(value == 5, "%llu", (unsigned long long)value);
     tree_tell("rung");
@@ -35,7 +28,7 @@ static void giver(void)
 {
     tree_checkpoint_here();
     tree_await("turn of giver");
-    guest_check(take(apart) == 7 && fcntl(apart, F_GETFL) & O_NONBLOCK);
+    guest_check(guest_take(apart) == 7 && fcntl(apart, F_GETFL) & O_NONBLOCK);
     give(apart, 8);
     give(bell, 5);
 }
@@ -45,7 +38,7 @@ int main(void)
     if (tree_is("executed")) {
         tree_checkpoint_here();
         tree_await("turn of executed");
-        guest_check(take(PASSED) == 8);
+        guest_check(guest_take(PASSED) == 8);
         give(PASSED, 9);
         tree_tell("turn of root");
         tree_done();
@@ -64,7 +57,7 @@ int main(void)
     tree_await("rung");
     tree_tell("turn of executed");
     tree_await("turn of root");
-    guest_check(take(apart) == 9);
+    guest_check(guest_take(apart) == 9);
     tree_finish(one, "waiter");
     tree_finish(two, "giver");
     tree_finish(three, "executed");

@@ -9,13 +9,6 @@ enum { PASSED = 20 };
 
 static int timer, orphan;
 
-static uint64_t take(int fd)
-{
-    uint64_t ticks = 0;
-    guest_check(read(fd, &ticks, sizeof ticks) == sizeof ticks);
-    return ticks;
-}
-
 static void arm(int fd, long s, long ns)
 {
     struct itimerspec setting = {{0, 0}, {s, ns}};
@@ -26,7 +19,7 @@ static void waiter(void)
 {
     guest_check(close(orphan) == 0);
     tree_in_place();
-    uint64_t ticks = take(timer);
+    uint64_t ticks = guest_take(timer);
     tree_wait();
     guest_check(ticks == 1, "%lu", ticks);
     tree_tell("rung");
@@ -48,7 +41,7 @@ int main(void)
     if (tree_is("executed")) {
         tree_checkpoint_here();
         tree_await("turn of executed");
-        guest_check(take(PASSED) == 1);
+        guest_check(guest_take(PASSED) == 1);
         guest_check(fcntl(PASSED, F_SETFL, O_NONBLOCK) == 0);
         tree_tell("turn of root");
         tree_done();

@@ -1,12 +1,11 @@
 //! Resumes of one image that are started at the same moment: one has the old ids, the others have namespaces.
 
-use crate::grown::{Grown, How, IMAGE, end_all, reaped};
+use crate::grown::{Grown, How, IMAGE, end_all, reaped, said};
 use crate::{Place, Test, times};
 use ckpt_tests::moments::Moments;
 use ckpt_tests::script::{self, Shape};
 use ckpt_tests::{Outcome, Stopped, tools};
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[("at_once::one_has_the_ids", one_has_the_ids)];
 
@@ -21,14 +20,7 @@ fn one_has_the_ids(place: &Place<'_>) -> Outcome<()> {
     let mut kept = 0;
     for _ in 0..times(10) {
         let mut reaper = reaped(place, How::Job, &["/bin/sh", "-c", &line])?.spawn()?;
-        let begun = Instant::now();
-        let said = loop {
-            let said = fs::read_to_string(place.folder.join("said"))?;
-            if said.lines().count() >= COPIES || begun.elapsed() > Duration::from_secs(20) {
-                break said;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
+        let said = said(place, COPIES, Duration::from_secs(20))?;
         end_all(reaper.id());
         tools::wait(&mut reaper, Duration::from_secs(20))?;
         let pids: Vec<u32> = said.lines().filter_map(|line| line.parse().ok()).collect();

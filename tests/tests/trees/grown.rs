@@ -264,6 +264,19 @@ pub(crate) fn reaped(place: &Place<'_>, how: How, words: &[&str]) -> Outcome<Com
     Ok(command)
 }
 
+/// What those that [`reaped`] runs have said, when it has so many lines, or until then.
+pub(crate) fn said(place: &Place<'_>, lines: usize, patience: Duration) -> Outcome<String> {
+    let begun = Instant::now();
+    loop {
+        let said = fs::read_to_string(place.folder.join("said"))?;
+        let is_whole = said.ends_with('\n') && said.lines().count() >= lines;
+        if is_whole || begun.elapsed() > patience {
+            return Ok(said);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// The children of a process with one thread.
 pub(crate) fn children(pid: u32) -> Outcome<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;

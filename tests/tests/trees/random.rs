@@ -4,7 +4,7 @@ use crate::grown::{Grown, How};
 use crate::{Place, Test, times};
 use ckpt_tests::moments::Moments;
 use ckpt_tests::script::{self, Shape};
-use ckpt_tests::{Outcome, Stopped};
+use ckpt_tests::{Outcome, Stopped, tools};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -54,7 +54,7 @@ fn stop_some(grown: &mut Grown, count: usize, moments: &mut Moments) -> Outcome<
         let start = Instant::now();
         loop {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            if stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" T ")) {
+            if tools::stat_field(&stat, 3) == Some("T") {
                 break;
             }
             if start.elapsed() > Duration::from_secs(10) {
