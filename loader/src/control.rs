@@ -54,7 +54,7 @@ pub enum SegmentState {
     Settled,
     /// The tasks begin to run.
     LettingGo,
-    /// They run.
+    /// They run, see [`Word::Delivered`].
     Delivered,
     /// They never will.
     Abandoned,

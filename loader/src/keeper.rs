@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// The keeper, as the midwife knows it. Dropped before the tree was let go, it undoes everything, and is gone; if it was
 /// killed, what it made is removed here.
@@ -80,21 +81,25 @@ impl Keeper {
         self.control.set_segments(SegmentState::LettingGo);
     }
 
-    /// The tree lives.
+    /// The tree lives, as [`Word::Delivered`] says: have it look.
     pub fn dismiss(&self) {
         self.control.set_segments(SegmentState::Delivered);
+    }
+
+    fn has_delivered(&self) -> bool {
+        self.control.get(Word::Delivered) != 0
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if self.control.segments() != SegmentState::Delivered {
+        if !self.has_delivered() {
             self.control.set_segments(SegmentState::Abandoned);
         }
         let ended =
             || waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL);
         while ended() == Err(Errno::EINTR) {}
-        if self.control.segments() != SegmentState::Delivered {
+        if !self.has_delivered() {
             // As long as it was not waited for, its id is nobody else's.
             shm::remove_all_of(self.pid.as_raw().unsigned_abs());
         }
@@ -148,12 +153,12 @@ fn work<'a>(
         let midwife_is_gone = sys::has_ended_fd(midwife);
         let state = control.segments();
         match state {
+            _ if control.get(Word::Delivered) != 0 => return Ok(()),
             SegmentState::Settle => {
                 made.iter_mut().try_for_each(|standing| standing.settle(plan.inner_ids.is_some()))?;
                 control.set_segments(SegmentState::Settled);
                 continue;
             }
-            SegmentState::Delivered => return Ok(()),
             SegmentState::LettingGo if midwife_is_gone => {
                 return if somebody_lives(plan, control) { Ok(()) } else { Err(Error::Told) };
             }
@@ -166,15 +171,18 @@ fn work<'a>(
 }
 
 /// Whether a task runs although the midwife was killed while it let them go: then the segments are in use. Those that it held
-/// are being killed.
+/// are being killed, and by a supervisor all others.
 fn somebody_lives(plan: &Plan, control: Control) -> bool {
-    const LOOKS: u32 = 200;
-    for _ in 0..LOOKS {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PATIENCE_WITH_SUPERVISOR: Duration = Duration::from_secs(20);
+    let begun = Instant::now();
+    let patience = || if control.get(Word::Failed) == 0 { PATIENCE } else { PATIENCE_WITH_SUPERVISOR };
+    while begun.elapsed() < patience() {
         let ids = plan.wards.iter().map(|ward| control.of(ward.process, ProcessWord::Pid).cast_signed());
         if ids.filter(|pid| *pid != 0).all(sys::has_ended) {
             return false;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     true
 }

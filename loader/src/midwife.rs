@@ -112,8 +112,10 @@ impl Midwife {
         if result.is_err() {
             self.give_up();
             self.take_ends();
-        } else if let Some(keeper) = keeper {
-            keeper.dismiss();
+        } else {
+            // One word for all: the supervisor, if she is killed now, and the keeper believe the same.
+            self.control.set(Word::Delivered, 1);
+            keeper.into_iter().for_each(Keeper::dismiss);
         }
         result
     }

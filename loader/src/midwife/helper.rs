@@ -59,7 +59,6 @@ pub fn spawn(
         tell(&error);
         sys::exit_now(EXIT_CANNOT_RESUME.into());
     }
-    midwife.control.set(Word::Delivered, 1);
     (duties.after)();
     sys::exit_now(0)
 }
