@@ -124,7 +124,12 @@ const TABLE: &[Known] = &[
     known("smaps/*/Private_Hugetlb", Resume, GrowsByAtMost(0), OBJECT),
     known("smaps/*/Shared_Hugetlb", Resume, GrowsByAtMost(0), OBJECT),
     known("task/*/status/HugetlbPages", Resume, GrowsByAtMost(0), OBJECT),
-    known("task/*/status/FDSize", Resume, GrowsByAtMost(0), "room for descriptors that were open once"),
+    known(
+        "task/*/status/FDSize",
+        Resume,
+        Any,
+        "room for descriptors that were open once, the loader's above the task's, too",
+    ),
     known(
         "exe",
         Unprivileged,

@@ -256,7 +256,8 @@ impl Taker<'_> {
         for line in fs::read_to_string(self.root.join("smaps"))?.lines() {
             if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) {
                 if SMAPS.contains(&name) {
-                    let words: Vec<&str> = value.split_whitespace().collect();
+                    // `sd` says that a page may have been written since somebody reset that (CONFIG_MEM_SOFT_DIRTY).
+                    let words: Vec<&str> = value.split_whitespace().filter(|word| *word != "sd").collect();
                     self.put(&format!("smaps/{range}/{name}"), words.join(" "));
                 }
                 continue;

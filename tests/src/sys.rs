@@ -3,10 +3,11 @@
 
 use nix::errno::Errno;
 
-/// Makes every descriptor from 3 on close at the next exec: what the test runner inherited is no part of a guest's state.
-pub fn keep_descriptors_from_children() -> nix::Result<()> {
-    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed, and the call takes no pointers.
-    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+/// Closes every descriptor from 3 on, before anything of ours is open: what a test runner passes on is no part of a guest's
+/// state, and would make its table of descriptors larger than its own are.
+pub fn close_inherited() -> nix::Result<()> {
+    // SAFETY: the call takes no pointers, and at the start of a program nobody owns a descriptor from 3 on.
+    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     Errno::result(result).map(drop)
 }
 

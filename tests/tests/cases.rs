@@ -25,6 +25,7 @@ struct Case {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    sys::close_inherited()?;
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,7 +35,6 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), None)).collect();
         return Ok(libtest_mimic::run(&arguments, trials).exit_code());
     }
-    sys::keep_descriptors_from_children()?;
     let tools = Arc::new(Tools::gather(&tools::built()?)?);
     let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), Some(&tools))).collect();
     let pool = machine::HugePagePool::remember();

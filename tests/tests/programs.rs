@@ -127,8 +127,7 @@ struct Prepared {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // What else the caller had open is no part of the programs.
-    sys::keep_descriptors_from_children()?;
+    sys::close_inherited()?;
     let arguments = Arguments::from_args();
     let shared = if arguments.list { None } else { Some(Arc::new(Shared::gather()?)) };
     let prepare = |program| Arc::new(Prepared { program, reference: OnceLock::new(), turn: Mutex::new(()) });

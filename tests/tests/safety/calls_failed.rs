@@ -83,11 +83,18 @@ fn dump(place: &Place<'_>, args: &[&str], usual: usize) -> Outcome<()> {
     told(args, failed, &bad)
 }
 
-/// Whether call `at` is among the first that a process makes after its start, or after the loader's second one: they are
-/// the C library's and Rust's own. Their number is `start`.
+/// Whether call `at` is among the first that a process makes after its start, or after the loader's second one, or a
+/// thread after its: they are the C library's and Rust's own. Their number is `start` for a process.
 fn is_start(traced: &Traced, at: usize, start: usize) -> bool {
     const PR_SET_MM_MAP: u64 = 14;
     let Some(call) = traced.calls.get(at) else { return false };
+    // A thread registers itself first, and has a stack for signals last.
+    let own = || traced.calls.iter().take(at + 1).filter(|own| own.by == call.by).map(|own| own.number);
+    let is_thread =
+        own().next().is_some_and(|first| [libc::SYS_rseq, libc::SYS_set_robust_list].contains(&first));
+    if is_thread && own().take_while(|number| *number != libc::SYS_sigaltstack).count() >= own().count() - 1 {
+        return true;
+    }
     // What was forked goes on in the middle.
     let mut since = call.by_first.then_some(0);
     for earlier in traced.calls.iter().take(at).filter(|earlier| earlier.by == call.by) {

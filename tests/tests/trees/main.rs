@@ -29,17 +29,14 @@ struct Place<'a> {
 type Test = fn(&Place<'_>) -> Outcome<()>;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    sys::close_inherited()?;
     let arguments = Arguments::from_args();
     let tests: Vec<(&str, Test)> =
         [at_once::TESTS, detached::TESTS, random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS]
             .concat();
     let tools = match arguments.list {
         true => None,
-        false => {
-            // What else the caller had open is no part of the trees.
-            sys::keep_descriptors_from_children()?;
-            Some(Arc::new(Tools::gather(&tools::built()?)?))
-        }
+        false => Some(Arc::new(Tools::gather(&tools::built()?)?)),
     };
     let trials = tests
         .into_iter()
