@@ -1,10 +1,11 @@
 //! Stepping aside: a second start of the loader in a hole of the address space, so that everything else can be built
 //! at its final place by ordinary Rust.
 //!
-//! The executable's segments are copied into the hole (copied, not mapped: a mapped executable would forbid
-//! PR_SET_MM_EXE_FILE later), a stack is laid out as the kernel does at exec, `PR_SET_MM_MAP` makes the C library take
-//! its heap in the hole, and a jump to the entry point starts it. AT_SYSINFO_EHDR is left out, so that the C library
-//! keeps no pointer into the vdso, which is going to move; `GLIBC_TUNABLES` keeps malloc inside the heap.
+//! The executable's segments are mapped in the hole, once more: what a start does not change of them stands in memory once,
+//! and costs neither a fork nor its end anything. (While they are mapped, the kernel refuses another executable: a task's
+//! program unmaps them before PR_SET_MM_MAP names its own.) A stack is laid out as the kernel does at exec, `PR_SET_MM_MAP`
+//! makes the C library take its heap in the hole, and a jump to the entry point starts it. AT_SYSINFO_EHDR is left out, so
+//! that the C library keeps no pointer into the vdso, which is going to move; `GLIBC_TUNABLES` keeps malloc inside the heap.
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::error::{Error, Result};
@@ -14,10 +15,9 @@ use binfmt::address::PAGE_BYTES;
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_LOAD, ProgramHeader};
 use goblin::elf::{Elf, Header};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::convert::Infallible;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 const AT_NULL: u64 = 0;
@@ -35,11 +35,8 @@ const TUNABLE_HUGE_PAGES: &str = ":glibc.malloc.hugetlb=1";
 /// Starts the loader again in the stage's hole. What this start holds is gone then, but for descriptors.
 pub fn start(stage: &Stage) -> Result<Infallible> {
     let (hole, arguments) = (stage.hole, &stage.to_arguments());
-    let executable = Executable::open(stage.loader)?;
-    let heap = match stage.loader {
-        Some(_) => map_segments(hole, &executable)?,
-        None => copy_segments(hole, &executable)?,
-    };
+    let executable = Executable::open()?;
+    let heap = map_segments(hole, &executable)?;
     let stack_start = hole.end() - STACK_BYTES;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     sys::map_fixed(stack_start, STACK_BYTES, read_write(), flags, None)
@@ -85,15 +82,11 @@ struct Executable {
 }
 
 impl Executable {
-    /// Reads the headers, and nothing else: the symbols are most of the file. `copy` is one of [`copy`].
-    fn open(copy: Option<RawFd>) -> Result<Executable> {
+    /// Reads the headers, and nothing else: the symbols are most of the file.
+    fn open() -> Result<Executable> {
         const NO_ELF: Error = Error::Internal("the loader's own executable is no ELF file");
         let failed = |error: std::io::Error| Error::io("read the loader's own executable", &error);
-        let file = match copy {
-            Some(copy) => sys::borrow(copy).try_clone_to_owned().map(File::from),
-            None => File::open("/proc/self/exe"),
-        };
-        let file = file.map_err(failed)?;
+        let file = File::open("/proc/self/exe").map_err(failed)?;
         let mut head = vec![0; 4096];
         file.read_exact_at(&mut head, 0).map_err(failed)?;
         let header = Elf::parse_header(&head).map_err(|_| NO_ELF)?;
@@ -103,55 +96,9 @@ impl Executable {
             ProgramHeader::parse(&head, at, header.e_phnum.into(), shape).map_err(|_| NO_ELF)?;
         Ok(Executable { file, header, program_headers })
     }
-
-    /// Reads a segment to its place.
-    fn read(&self, segment: &ProgramHeader, hole: Hole) -> Result<()> {
-        let mut done = 0;
-        while done < segment.p_filesz {
-            let to = hole.start + segment.p_vaddr + done;
-            let came =
-                sys::read_into(self.file.as_fd(), to, segment.p_filesz - done, segment.p_offset + done);
-            match came.map_err(|error| Error::step("read the loader's own executable", error))? {
-                0 => return Err(Error::Internal("the loader's own segments are cut short")),
-                came => done += came,
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Copies the executable's segments to the start of the hole. Returns where the heap may begin.
-fn copy_segments(hole: Hole, executable: &Executable) -> Result<u64> {
-    let loads = || executable.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
-    let end = loads().map(|header| header.p_vaddr + header.p_memsz).max().unwrap_or(0);
-    let len_bytes = end.next_multiple_of(PAGE_BYTES);
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    sys::map_fixed(hole.start, len_bytes, read_write(), flags, None)
-        .map_err(|error| Error::step("map the loader's second image", error))?;
-    for header in loads() {
-        executable.read(header, hole)?;
-    }
-    for header in loads().filter(|header| protection(header) != read_write()) {
-        let start = header.p_vaddr / PAGE_BYTES * PAGE_BYTES;
-        let end = (header.p_vaddr + header.p_memsz).next_multiple_of(PAGE_BYTES);
-        sys::protect(hole.start + start, end - start, protection(header), 0)
-            .map_err(|error| Error::step("protect the loader's second image", error))?;
-    }
-    Ok(hole.start + len_bytes)
-}
-
-/// A copy of the loader's executable that has no name, for all starts of a tree. It may be mapped: what they do not
-/// change of it stands in memory once, and costs neither a fork nor the end of a start anything.
-pub fn copy() -> Result<OwnedFd> {
-    let failed = |error: std::io::Error| Error::io("copy the loader's own executable", &error);
-    let made = memfd_create(binfmt::underway::CONTROL_PAGE, MFdFlags::MFD_CLOEXEC);
-    let made = made.map_err(|error| Error::step("make a copy of the loader's own executable", error))?;
-    let mut copy = File::from(made);
-    std::io::copy(&mut File::open("/proc/self/exe").map_err(failed)?, &mut copy).map_err(failed)?;
-    Ok(copy.into())
-}
-
-/// Maps the segments of a copy to the start of the hole. Returns where the heap may begin.
+/// Maps the segments to the start of the hole. Returns where the heap may begin.
 fn map_segments(hole: Hole, executable: &Executable) -> Result<u64> {
     let failed = |error| Error::step("map the loader's second image", error);
     let mut end = hole.start;

@@ -168,8 +168,7 @@ fn rebuild_descriptors(
     } else if sharing.makes {
         world.wait_for_sharers(&sharing.others)?;
         epoll::add_signalfds(image, world.shelf, table, above)?;
-        let own: Vec<RawFd> = [stage.control].into_iter().chain(stage.loader).collect();
-        descriptor::place_shared(image, table, world.shelf, first_own, &own)?;
+        descriptor::place_shared(image, table, world.shelf, first_own, &[stage.control])?;
     }
     Ok(executable)
 }

@@ -202,6 +202,13 @@ fn leader_program(last: &Last<'_>, arena: &mut Arena) -> Result<Program> {
     schedule::program(index, task.pid, arena, &mut program)?;
     let executable = last.executable.as_ref().filter(|_| !last.shared_memory);
     if !last.shared_memory {
+        // Nobody is in Rust any more, and the kernel takes no other executable while this one is mapped.
+        let hole = world.stage.hole;
+        program.must(
+            system_call!(SYS_munmap),
+            &[hole.start, hole.heap_bytes],
+            "the loader's executable and heap",
+        );
         task::memory_program(task, memory, executable, arena, &mut program)?;
     }
     task::early_program(task, &mut program);

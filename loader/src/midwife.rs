@@ -13,7 +13,6 @@ mod ward;
 pub use ward::{Stop, Ward};
 
 use crate::arena::Hole;
-use crate::aside;
 use crate::cli::Options;
 use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
@@ -75,10 +74,6 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         point: Point::Assemble,
         image: keep(image.file.as_raw_fd())?,
         control: keep(pages.as_raw_fd())?,
-        loader: match plan.wards.len() {
-            0 | 1 => None,
-            _ => Some(keep(aside::copy()?.as_raw_fd())?),
-        },
         report: keep(2).or_else(|_| keep(image.file.as_raw_fd()))?,
         hole: plan.hole,
         identity: plan.identity,

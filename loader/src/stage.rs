@@ -37,8 +37,6 @@ pub struct Stage {
     pub control: RawFd,
     /// Where errors are told.
     pub report: RawFd,
-    /// A copy of the loader's executable, where it pays; see `aside::copy`.
-    pub loader: Option<RawFd>,
     /// Where to stand.
     pub hole: Hole,
     /// Under which process id.
@@ -81,7 +79,6 @@ impl Stage {
             self.image.into(),
             self.control.into(),
             self.report.into(),
-            self.loader.unwrap_or(-1).into(),
             self.hole.start.cast_signed(),
             self.hole.heap_bytes.cast_signed(),
             self.hole.control_bytes.cast_signed(),
@@ -113,7 +110,6 @@ impl Stage {
             image,
             control,
             report,
-            loader,
             start,
             heap,
             pages,
@@ -142,7 +138,6 @@ impl Stage {
             image: fd(image)?,
             control: fd(control)?,
             report: fd(report)?,
-            loader: Some(fd(loader)?).filter(|fd| *fd >= 0),
             hole: Hole {
                 start: start.cast_unsigned(),
                 heap_bytes: heap.cast_unsigned(),

@@ -70,7 +70,7 @@ pub fn resume(
     turn.into_iter().for_each(Turn::end);
     // What is left to do takes no memory.
     drop((image, host, plan, midwife));
-    for own in [stage.image, stage.control, stage.report].into_iter().chain(stage.loader) {
+    for own in [stage.image, stage.control, stage.report] {
         drop(sys::adopt(own));
     }
     if options.detach {
