@@ -10,6 +10,7 @@ use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
+use crate::note::inotify::{Inotify, NUMBER_MAX};
 use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
 use crate::note::pid_namespace::PidNamespace;
 use crate::note::shm::SharedSegment;
@@ -125,6 +126,7 @@ impl Known {
                 checker.refers(who, "description", target.description, &self.descriptions);
             }),
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
+            Note::Inotify(inotify) => check_watches(inotify, checker),
             Note::Pidfd(pidfd) if !self.threads.contains(&pidfd.pid) => {
                 checker.refers(who, "process", pidfd.pid, &self.tasks);
             }
@@ -163,6 +165,7 @@ impl Known {
                 Note::Signalfd(signalfd) => complete(signalfd.description, DescriptionKind::Signalfd),
                 Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
                 Note::Epoll(set) => complete(set.description, DescriptionKind::Epoll),
+                Note::Inotify(inotify) => complete(inotify.description, DescriptionKind::Inotify),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }
@@ -217,8 +220,20 @@ fn contents(note: &Note) -> Vec<u32> {
         Note::MappedObject(object) => vec![of(&object.file)],
         Note::OpenFile(open) => vec![of(&open.file)],
         Note::Pipe(pipe) => vec![pipe.content, of(&pipe.fifo)],
+        Note::Inotify(inotify) => inotify.watches.iter().map(|watch| of(&watch.file)).collect(),
         Note::Filesystem(filesystem) => vec![of(&filesystem.root), of(&filesystem.working_directory)],
         _ => Vec::new(),
+    }
+}
+
+/// Watch descriptors are given in ascending order, from 1 on.
+fn check_watches(inotify: &Inotify, checker: &mut Checker) {
+    let mut last = 0;
+    for watch in &inotify.watches {
+        if watch.number <= last || watch.number > NUMBER_MAX || watch.mask == 0 {
+            checker.wrong.push(format!("no inotify instance has watch {} after {last}", watch.number));
+        }
+        last = watch.number;
     }
 }
 

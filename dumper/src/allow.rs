@@ -13,7 +13,7 @@ pub enum Allow {
     Epoll,
     /// eventfds of which the kernel does not tell all: they come back closed
     Eventfd,
-    /// inotify instances: they come back closed
+    /// What inotify instances watch and is not found, or cannot be watched anew: it is watched no more
     Inotify,
     /// fanotify groups: they come back closed
     Fanotify,
@@ -48,7 +48,6 @@ impl Allow {
     pub fn of_anonymous(kind: &str) -> Allow {
         match kind.trim_matches(['[', ']']) {
             "eventfd" => Allow::Eventfd,
-            "inotify" => Allow::Inotify,
             "fanotify" => Allow::Fanotify,
             "io_uring" => Allow::IoUring,
             "userfaultfd" => Allow::Userfaultfd,

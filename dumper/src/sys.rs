@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 mod epoll;
+mod handle;
 mod ptrace;
 
 pub(crate) use epoll::*;
+pub(crate) use handle::*;
 pub(crate) use ptrace::*;
 
 use binfmt::address::Tid;

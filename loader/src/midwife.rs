@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::dup_above;
+use crate::rebuild::inotify::Watching;
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -102,8 +103,8 @@ pub fn first_control(image: &Image, plan: &Plan, stage: &Stage, shelf: &Shelf) -
 impl Midwife {
     /// Lets all tasks go when all are whole, having done `before` when every one has its place in the tree. If they never
     /// will be, they are killed when this returns.
-    pub fn deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
-        let result = self.try_deliver(keeper, before);
+    pub fn deliver(&self, keeper: Option<&Keeper>, watching: Watching<'_>, before: impl Fn()) -> Result<()> {
+        let result = self.try_deliver(keeper, watching, before);
         if result.is_err() {
             self.give_up();
             self.take_ends();
@@ -129,7 +130,7 @@ impl Midwife {
         self.control.of(ward.process, ProcessWord::Pid) != 0
     }
 
-    fn try_deliver(&self, keeper: Option<&Keeper>, before: impl Fn()) -> Result<()> {
+    fn try_deliver(&self, keeper: Option<&Keeper>, watching: Watching<'_>, before: impl Fn()) -> Result<()> {
         self.wait_for(Progress::ThreadsWait, keeper)?;
         before();
         for tid in self.threads() {
@@ -139,6 +140,8 @@ impl Midwife {
         self.control.set(Word::Start, 1);
         self.wait_for(Progress::Ready, keeper)?;
         keeper.map_or(Ok(()), Keeper::settle)?;
+        // Nobody opens or closes anything any more.
+        watching.begin()?;
         let threads = || self.wards.iter().flat_map(|ward| ward.tids.iter().map(move |tid| (ward, *tid)));
         for (ward, tid) in threads() {
             ward.traced("stop", tid, ptrace::interrupt(tid))?;

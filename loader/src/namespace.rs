@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::midwife::Midwife;
 use crate::midwife::helper::{self, Duties};
 use crate::plan::Plan;
+use crate::rebuild::inotify::Watching;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::credential::Credential;
@@ -108,11 +109,11 @@ fn keep_capabilities() -> Result<()> {
 
 /// Forks the init of the new pid namespace, which is the midwife and lives as long as anybody else there. Returns its
 /// process id here, when it has its `/proc`.
-pub fn spawn_init(
+pub fn spawn_init<'a>(
     midwife: &Midwife,
     image: &Image,
     plan: &Plan,
-    close: impl FnOnce(),
+    close: impl FnOnce() -> Result<Watching<'a>>,
     before: impl Fn(),
 ) -> Result<Pid> {
     let control = midwife.control;
@@ -121,8 +122,8 @@ pub fn spawn_init(
             .map_err(|error| Error::step("fork the init of its pid namespace", error))
     };
     let prepare = || {
-        close();
-        mount_proc()
+        let watching = close()?;
+        mount_proc().map(|()| watching)
     };
     let duties = Duties { prepare, before, after: || be_init(midwife) };
     let init = helper::spawn(midwife, image, plan, fork, duties)?;

@@ -15,6 +15,7 @@ use crate::midwife::{self, Midwife};
 use crate::namespace;
 use crate::plan::skeleton::{self, Process, Role, Step};
 use crate::plan::{self, Host, Plan, ROOT};
+use crate::rebuild::inotify::Watching;
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -90,9 +91,13 @@ fn hire<'a>(
     shelf: &Shelf,
     before: impl Fn(),
 ) -> Result<Hired<'a>> {
-    // She needs nothing of it, and an open file can be in the way.
+    // She needs little of it, and an open file can be in the way.
     let theirs = shelf.clone();
-    let close = move || theirs.close();
+    let close = move || {
+        let watching = Watching::of(image, &theirs);
+        theirs.close();
+        watching
+    };
     if plan.identity == Identity::Namespace {
         let children = File::open("/proc/thread-self/children");
         let children = children.map_err(|error| Error::io("open the list of its children", &error))?;
@@ -109,11 +114,7 @@ fn hire<'a>(
         steps: Vec::new(),
     };
     let fork = || grow::Maker::of(plan, &plan.ids_of(image)).make(&nobody, false, 0);
-    let prepare = || {
-        close();
-        Ok(())
-    };
-    let pid = helper::spawn(midwife, image, plan, fork, Duties { prepare, before, after: || {} })?;
+    let pid = helper::spawn(midwife, image, plan, fork, Duties { prepare: close, before, after: || {} })?;
     // Before anybody is made who must see that she has ended, which she may do at once.
     midwife.control.set(Word::Midwife, pid.as_raw().unsigned_abs());
     Ok(Hired { midwife, pid, children: None })

@@ -165,6 +165,7 @@ fn identities(notes: &mut [Note]) -> impl Iterator<Item = &mut FileIdentity> {
         Note::MappedObject(object) => vec![&mut object.file],
         Note::OpenFile(open) => vec![&mut open.file],
         Note::Pipe(pipe) => vec![&mut pipe.fifo],
+        Note::Inotify(inotify) => inotify.watches.iter_mut().map(|watch| &mut watch.file).collect(),
         Note::Filesystem(filesystem) => vec![&mut filesystem.root, &mut filesystem.working_directory],
         _ => Vec::new(),
     })

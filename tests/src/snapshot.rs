@@ -310,8 +310,11 @@ impl Taker<'_> {
                     "eventfd-id" => self.letters.events.of(value.trim()),
                     _ => self.without_ids(&value.split_whitespace().collect::<Vec<_>>().join(" ")),
                 };
-                // A file may have several locks.
-                let name = if name == "lock" { format!("lock.{index}") } else { name.to_owned() };
+                // A file may have several locks, an instance several watches.
+                let name = match name {
+                    "lock" | "inotify wd" => format!("{name}.{index}"),
+                    _ => name.to_owned(),
+                };
                 self.put(&format!("fd/{number}/{name}"), value);
             }
         }

@@ -30,6 +30,8 @@ enumeration! {
         Pidfd = 9,
         /// `Epoll`
         Epoll = 10,
+        /// `Inotify`
+        Inotify = 11,
     }
 }
 

@@ -102,6 +102,7 @@ pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod host;
+pub mod inotify;
 pub mod limit;
 pub mod lock;
 pub mod mapping;
@@ -177,6 +178,8 @@ table! {
     0x434b_0077 pidfd::Pidfd,
     /// An epoll set.
     0x434b_0078 epoll::Epoll,
+    /// An inotify instance.
+    0x434b_0079 inotify::Inotify,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

@@ -5,7 +5,9 @@
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
-use super::{Collected, Subject, epoll, eventfd, file, lock, memfd, pidfd, signalfd, terminal, timerfd};
+use super::{
+    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, pidfd, signalfd, terminal, timerfd,
+};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -100,7 +102,7 @@ pub fn collect<'a>(
         open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, seen }));
     }
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
-    let (groups, mut sets) = (group(&open)?, Vec::new());
+    let (groups, mut sets, mut instances) = (group(&open)?, Vec::new(), Vec::new());
     for group in &groups {
         let Group { id, first, .. } = *group;
         let (pid, number) = (first.subject.pid(), first.number);
@@ -121,12 +123,15 @@ pub fn collect<'a>(
         } else {
             let kind = complete(group, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
-            if kind == DescriptionKind::Epoll {
-                sets.push((group, duplicate));
+            match kind {
+                DescriptionKind::Epoll => sets.push((group, duplicate)),
+                DescriptionKind::Inotify => instances.push((group, duplicate)),
+                _ => {}
             }
         }
     }
     epoll::collect(&sets, &groups, out)?;
+    inotify::collect(&instances, &groups, out)?;
     pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
@@ -245,6 +250,7 @@ fn complete(
         Looks::Timerfd => DescriptionKind::Timerfd,
         Looks::Signalfd => DescriptionKind::Signalfd,
         Looks::Epoll => DescriptionKind::Epoll,
+        Looks::Inotify => DescriptionKind::Inotify,
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
@@ -325,6 +331,7 @@ enum Looks {
     Signalfd,
     Pidfd,
     Epoll,
+    Inotify,
     Other,
 }
 
@@ -337,6 +344,7 @@ fn kind_of(open: &Open<'_>) -> Looks {
         b"anon_inode:[signalfd]" => Looks::Signalfd,
         b"anon_inode:[pidfd]" => Looks::Pidfd,
         b"anon_inode:[eventpoll]" => Looks::Epoll,
+        b"anon_inode:inotify" => Looks::Inotify,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,

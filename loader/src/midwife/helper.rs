@@ -11,6 +11,7 @@ use crate::control::{Patience, ProcessWord, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
+use crate::rebuild::inotify::Watching;
 use crate::stage::Stage;
 use crate::sys;
 use binfmt::image::Image;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 /// What a midwife for a tree does besides.
 #[derive(Debug)]
 pub struct Duties<B, P, A> {
-    /// At first.
+    /// At first; says what she keeps of the shelf.
     pub prepare: P,
     /// When every task has its place in the tree.
     pub before: B,
@@ -36,12 +37,12 @@ pub struct Duties<B, P, A> {
 }
 
 /// Has `fork` make the midwife of a tree.
-pub fn spawn(
+pub fn spawn<'a>(
     midwife: &Midwife,
     image: &Image,
     plan: &Plan,
     fork: impl FnOnce() -> Result<i32>,
-    duties: Duties<impl Fn(), impl FnOnce() -> Result<()>, impl FnOnce()>,
+    duties: Duties<impl Fn(), impl FnOnce() -> Result<Watching<'a>>, impl FnOnce()>,
 ) -> Result<Pid> {
     let failed = |error| Error::step("tie the midwife to her supervisor", error);
     let supervisor = sys::open_process(nix::unistd::getpid().as_raw()).map_err(failed)?;
@@ -49,10 +50,10 @@ pub fn spawn(
     if helper != 0 {
         return Ok(Pid::from_raw(helper));
     }
-    let status = tie_to(supervisor).and_then(|()| (duties.prepare)()).and_then(|()| {
+    let status = tie_to(supervisor).and_then(|()| (duties.prepare)()).and_then(|watching| {
         midwife.control.set(Word::Midwife, std::process::id());
         let keeper = Keeper::spawn(image, plan, midwife.control)?;
-        midwife.deliver(keeper.as_ref(), duties.before)
+        midwife.deliver(keeper.as_ref(), watching, duties.before)
     });
     if let Err(error) = status {
         midwife.control.set(Word::Failed, 1);
@@ -173,13 +174,16 @@ pub fn spawn_helper(
     if middle == 0 {
         match sys::fork(&[], 0, 0) {
             Ok(0) => {
+                let watching = Watching::of(image, &shelf);
                 shelf.close();
                 let wards =
                     plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
                 let wards = wards.collect();
                 let midwife = Midwife { control, wards, hole: plan.hole, trace_options };
-                let status = Keeper::spawn(image, plan, control)
-                    .and_then(|keeper| midwife.deliver(keeper.as_ref(), || {}));
+                let status = watching.and_then(|watching| {
+                    let keeper = Keeper::spawn(image, plan, control)?;
+                    midwife.deliver(keeper.as_ref(), watching, || {})
+                });
                 help_ended(task, status, announcement)
             }
             // Who it is stands in the page before the task looks.

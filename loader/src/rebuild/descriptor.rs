@@ -1,7 +1,7 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{epoll, eventfd, file, made, memfd, pipe, signalfd, terminal, timerfd};
+use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
@@ -106,6 +106,9 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
         DescriptionKind::Epoll => {
             format!("epoll_ctl()  # {numbers} watches {}", epoll::targets(image, description.id))
         }
+        DescriptionKind::Inotify => {
+            format!("inotify_add_watch()  # {numbers} watches {}", inotify::watched(image, description.id))
+        }
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
         _ => format!("open({})  # descriptor {numbers}", description.label),
     };
@@ -165,6 +168,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
                 let note: &Epoll = completing(image, id, "an epoll set's note is missing")?;
                 epoll::make(note, description)?
             }
+            DescriptionKind::Inotify => inotify::make(description)?,
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
             // `pidfd::rebuild` does, when there are tasks.

@@ -6,6 +6,7 @@ use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
 use binfmt::note::filesystem::Filesystem;
+use binfmt::note::inotify::Inotify;
 use binfmt::note::mapping::{MappedObject, Memory, ObjectKind};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
@@ -61,12 +62,15 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
     for filesystem in image.all::<Filesystem>() {
         all.push((&filesystem.working_directory, "working directory", Access::Place));
     }
+    for watch in image.all::<Inotify>().flat_map(|instance| &instance.watches) {
+        all.push((&watch.file, "watched file", Access::Place));
+    }
     all.retain(|(identity, ..)| place(identity).is_some_and(|path| !path.as_os_str().is_empty()));
     all
 }
 
 /// Where a file is to be found; one that has no name any more is made.
-fn place(identity: &FileIdentity) -> Option<&Path> {
+pub fn place(identity: &FileIdentity) -> Option<&Path> {
     match identity.presence {
         Presence::Linked => Some(identity.path.as_path()),
         Presence::LinkedElsewhere => Some(identity.other_link.as_path()),
@@ -206,6 +210,7 @@ pub fn without_name(image: &Image) -> impl Iterator<Item = &FileIdentity> {
         .map(|open| &open.file)
         .chain(objects.map(|object| &object.file))
         .chain(image.all::<Memory>().map(|memory| &memory.executable))
+        .chain(image.all::<Inotify>().flat_map(|instance| &instance.watches).map(|watch| &watch.file))
         .filter(|identity| matches!(identity.presence, Presence::Deleted | Presence::Unnamed))
 }
 
