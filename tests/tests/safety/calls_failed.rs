@@ -88,16 +88,16 @@ fn dump(place: &Place<'_>, args: &[&str], usual: usize) -> Outcome<()> {
 fn is_start(traced: &Traced, at: usize, start: usize) -> bool {
     const PR_SET_MM_MAP: u64 = 14;
     let Some(call) = traced.calls.get(at) else { return false };
-    // A thread registers itself first, and has a stack for signals last.
-    let own = || traced.calls.iter().take(at + 1).filter(|own| own.by == call.by).map(|own| own.number);
-    let is_thread =
-        own().next().is_some_and(|first| [libc::SYS_rseq, libc::SYS_set_robust_list].contains(&first));
-    if is_thread && own().take_while(|number| *number != libc::SYS_sigaltstack).count() >= own().count() - 1 {
+    let earlier = || traced.calls.iter().take(at).filter(|earlier| earlier.by == call.by);
+    // A thread registers itself first, and last it asks whether it has a stack for signals, and takes one.
+    if earlier().next().unwrap_or(call).number == libc::SYS_rseq
+        && earlier().filter(|earlier| earlier.number == libc::SYS_sigaltstack).count() < 2
+    {
         return true;
     }
     // What was forked goes on in the middle.
     let mut since = call.by_first.then_some(0);
-    for earlier in traced.calls.iter().take(at).filter(|earlier| earlier.by == call.by) {
+    for earlier in earlier() {
         let set_mm = [u64::from(libc::PR_SET_MM.unsigned_abs()), PR_SET_MM_MAP];
         let again = earlier.number == libc::SYS_execve
             || (earlier.number == libc::SYS_prctl && earlier.args.starts_with(&set_mm));
