@@ -16,6 +16,7 @@ use crate::note::pid_namespace::PidNamespace;
 use crate::note::shm::SharedSegment;
 use crate::note::signal::SignalHandlers;
 use crate::note::task::{RunState, Task};
+use crate::note::terminal::PseudoTerminal;
 use crate::note::thread::Thread;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,7 @@ pub fn check(image: &Image) -> Vec<String> {
     image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
     known.check_segments(image, &mut checker);
     check_system_v(image, &mut checker);
+    checker.once("pseudo-terminal", image.all::<PseudoTerminal>().map(|terminal| terminal.index));
     check_pid_namespaces(image, &known, &mut checker);
     checker.wrong
 }
@@ -166,6 +168,11 @@ impl Known {
                 Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
                 Note::Epoll(set) => complete(set.description, DescriptionKind::Epoll),
                 Note::Inotify(inotify) => complete(inotify.description, DescriptionKind::Inotify),
+                Note::PseudoTerminal(terminal) => {
+                    complete(terminal.master, DescriptionKind::PseudoTerminal);
+                    let slaves = &terminal.slaves;
+                    slaves.iter().for_each(|id| complete(*id, DescriptionKind::PseudoTerminal));
+                }
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }

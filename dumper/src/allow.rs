@@ -20,6 +20,8 @@ pub enum Allow {
     /// io_uring instances: they come back closed
     #[value(name = "io_uring")]
     IoUring,
+    /// Bytes that nobody has read in pseudo-terminals with both ends in the tree: they are lost in the image
+    TerminalInput,
     /// userfaultfds: they come back closed
     Userfaultfd,
     /// pidfds of who is not of the tree: they come back closed

@@ -52,6 +52,8 @@ pub struct Collected {
     pub memories: Vec<TaskMemory>,
     /// What an image cannot hold.
     pub findings: Findings,
+    /// How many of these may be otherwise in a moment.
+    passing: usize,
     /// Whose things are being looked at, for what is found.
     whose: Option<ProcDir>,
     /// Ids of objects by device and inode.
@@ -82,6 +84,17 @@ impl Collected {
         let pid = self.pid().0;
         let name = self.whose.map_or_else(String::new, ProcDir::name);
         self.findings.items.push(Unsupported { pid, name, what, advice });
+    }
+
+    /// The same of something that may be otherwise in a moment.
+    pub fn passing(&mut self, what: impl Into<String>, advice: impl Into<String>) {
+        self.passing += 1;
+        self.unsupported(what, advice);
+    }
+
+    /// Whether all that stands in the way may be otherwise in a moment.
+    pub fn is_passing(&self) -> bool {
+        self.passing > 0 && self.passing == self.findings.items.len()
     }
 
     /// Whether nothing stands in the way so far.

@@ -123,12 +123,15 @@ fn memory_bytes(roots: &[Pid]) -> u64 {
 
 fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {
     const PAUSE: Duration = Duration::from_millis(1);
+    const MOMENT: Duration = Duration::from_millis(500);
     let first = options.pids.first().copied().unwrap_or(Pid(0));
     sys::hold_child_signal().map_err(|error| Error::question(first, "blocking SIGCHLD", error))?;
     let deadline = Instant::now() + options.timeout;
+    let soon = Instant::now() + MOMENT;
     loop {
         let mut tree = Tree::freeze(&options.pids, options.timeout)?;
         match collect::everything(&mut tree, options).map_err(died_or)? {
+            Outcome::Done(collected) if collected.is_passing() && Instant::now() < soon => drop(tree),
             Outcome::Done(collected) => return Ok((tree, *collected)),
             Outcome::Busy if Instant::now() < deadline => drop(tree),
             Outcome::Busy => {

@@ -4,10 +4,12 @@
 mod epoll;
 mod handle;
 mod ptrace;
+mod terminal;
 
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
 pub(crate) use ptrace::*;
+pub(crate) use terminal::*;
 
 use binfmt::address::Tid;
 use nix::errno::Errno;

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::index::Threads;
 use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
-use crate::rebuild::{credential, limit, pidfd, schedule, seccomp, signal, task, thread, timer, timerfd};
+use crate::rebuild::{
+    credential, limit, pidfd, schedule, seccomp, signal, task, terminal, thread, timer, timerfd,
+};
 use crate::sys;
 use crate::world::{Shared, World};
 use binfmt::note::mapping::Memory;
@@ -152,6 +154,7 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     if last.makes_table {
         pidfd::rebuild(last.world, process, last.task)?;
     }
+    terminal::pseudo::set_foreground(last.world, last.task)?;
     for waiting in &last.threads.threads {
         while sys::load(waiting.ready) == 0 {
             sys::futex_wait(waiting.ready, 0, 100);

@@ -15,7 +15,7 @@ use crate::lodger::Lodgers;
 use crate::plan;
 use crate::plan::skeleton::{Process, Role, Skeleton, Step};
 use crate::rebuild::pid_namespace::{self, Manner};
-use crate::rebuild::{mapping, schedule};
+use crate::rebuild::{mapping, schedule, terminal};
 use crate::stage::{Point, Stage};
 use crate::sys;
 use crate::world::World;
@@ -122,6 +122,9 @@ impl<'a> Growing<'a> {
                 }
                 Step::Setsid => {
                     nix::unistd::setsid().map_err(|error| self.failed("make the session of", error))?;
+                    if process.role == Role::Task {
+                        terminal::pseudo::take_control(self.world, process.pid)?;
+                    }
                 }
                 Step::LeadGroup => self.join(0)?,
                 Step::JoinGroup(group) => self.join(self.world.levels.seen(*group, process.namespace))?,

@@ -16,6 +16,7 @@ use crate::namespace;
 use crate::plan::skeleton::{self, Process, Role, Step};
 use crate::plan::{self, Host, Plan, ROOT};
 use crate::rebuild::inotify::Watching;
+use crate::rebuild::terminal;
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -40,13 +41,18 @@ pub fn resume(
     turn: Option<Turn>,
 ) -> Result<ExitCode> {
     let trace_options = midwife::trace_options(&image, &host);
+    // What is opened is opened there.
+    let children = match plan.identity {
+        Identity::Namespace => Some(enter(&image, &plan)?),
+        _ => None,
+    };
     let (stage, shelf) = midwife::make_stage(&image, &plan, options)?;
     let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
     let mut place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
-    let hired = hire(&midwife, &image, &plan, &shelf, || place.begin())?;
+    let hired = hire(&midwife, &image, &plan, &shelf, children, || place.begin())?;
     place.has_given = place.in_front;
     let mut root = None;
     let tell = |step: &Step| plan::tell(&image, &plan.skeleton, 0, step, &stage);
@@ -83,12 +89,24 @@ pub fn resume(
     watch(root, place)
 }
 
+/// Enters namespaces of the tree's own. Returns the list of this process's children, by the ids that they have out here.
+fn enter(image: &Image, plan: &Plan) -> Result<File> {
+    let children = File::open("/proc/thread-self/children")
+        .map_err(|error| Error::io("open the list of its children", &error))?;
+    namespace::enter(plan.inner_ids, namespace::takes_segments(image))?;
+    if plan.inner_ids.is_none() {
+        terminal::pseudo::mount_own(image)?;
+    }
+    Ok(children)
+}
+
 /// Makes the midwife: in a pid namespace of the tree's own its init.
 fn hire<'a>(
     midwife: &'a Midwife,
     image: &Image,
     plan: &Plan,
     shelf: &Shelf,
+    children: Option<File>,
     before: impl Fn(),
 ) -> Result<Hired<'a>> {
     // She needs little of it, and an open file can be in the way.
@@ -98,10 +116,7 @@ fn hire<'a>(
         theirs.close();
         watching
     };
-    if plan.identity == Identity::Namespace {
-        let children = File::open("/proc/thread-self/children");
-        let children = children.map_err(|error| Error::io("open the list of its children", &error))?;
-        namespace::enter(plan.inner_ids, namespace::takes_segments(image))?;
+    if let Some(children) = children {
         let pid = namespace::spawn_init(midwife, image, plan, close, before)?;
         return Ok(Hired { midwife, pid, children: Some(children) });
     }
@@ -212,8 +227,9 @@ impl Place {
         let in_session = |task: &&Task| root.is_some_and(|root| root.session == task.session) && !own_session;
         let front = tasks().filter(in_session).find(|task| task.in_foreground && made(task.process_group));
         // Where nobody was in front, the root is now.
-        let front =
-            front.or(root.filter(|root| !tasks().any(|task| task.in_foreground) && made(root.process_group)));
+        let front = front.or(root.filter(|root| {
+            !tasks().filter(in_session).any(|task| task.in_foreground) && made(root.process_group)
+        }));
         let front = front.filter(in_session).map(|task| Pid::from_raw(task.process_group.cast_signed()));
         let own_group = plan.root.group != skeleton::CALLERS;
         Place { own_session, own_group, foreground: front, terminal, in_front, has_given: false }

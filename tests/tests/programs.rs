@@ -49,6 +49,11 @@ const PROGRAMS: &[Program] = &[
     program("tree_pipeline", &["/bin/bash", "{source}/pipeline.bash"], TREE),
     program("tree_pool", &["/usr/bin/python3", "{source}/pool.py"], TREE),
     program("tree_prefork", &["/usr/bin/python3", "{source}/prefork.py"], TREE),
+    program(
+        "tree_script",
+        &["/usr/bin/script", "-q", "-e", "-c", "/bin/bash {source}/terminal.bash", "/dev/null"],
+        TREE,
+    ),
     program("tree_xargs", &["/bin/sh", "{source}/parallel.sh"], TREE),
     program("bash", &["/bin/bash", "{source}/traps.bash"], SINGLE),
     Program {

@@ -32,6 +32,8 @@ enumeration! {
         Epoll = 10,
         /// `Inotify`
         Inotify = 11,
+        /// `PseudoTerminal`, both ends
+        PseudoTerminal = 20,
     }
 }
 

@@ -178,6 +178,8 @@ table! {
     0x434b_0077 pidfd::Pidfd,
     /// An epoll set.
     0x434b_0078 epoll::Epoll,
+    /// A pseudo-terminal of which the tree has the master.
+    0x434b_0090 terminal::PseudoTerminal,
     /// An inotify instance.
     0x434b_0079 inotify::Inotify,
     /// A lock or lease on a file.

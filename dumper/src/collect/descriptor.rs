@@ -103,6 +103,8 @@ pub fn collect<'a>(
     }
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
     let (groups, mut sets, mut instances) = (group(&open)?, Vec::new(), Vec::new());
+    let masters = terminal::pseudo::masters(&groups);
+    let mut terminals: BTreeMap<u32, Vec<terminal::pseudo::End<'_>>> = BTreeMap::new();
     for group in &groups {
         let Group { id, first, .. } = *group;
         let (pid, number) = (first.subject.pid(), first.number);
@@ -120,6 +122,10 @@ pub fn collect<'a>(
             let metadata = &first.place.metadata;
             let ends = pipes.entry((metadata.dev(), metadata.ino())).or_default();
             ends.push(End { description: id, open: first, lowest: lowest(group), duplicate });
+        } else if let Some(index) = terminal_index(first, duplicate.as_fd(), &masters) {
+            describe(id, DescriptionKind::PseudoTerminal, first, duplicate.as_fd(), out)?;
+            let end = terminal::pseudo::End { description: id, open: first, duplicate };
+            terminals.entry(index).or_default().push(end);
         } else {
             let kind = complete(group, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
@@ -133,11 +139,18 @@ pub fn collect<'a>(
     epoll::collect(&sets, &groups, out)?;
     inotify::collect(&instances, &groups, out)?;
     pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
+    terminals.into_iter().try_for_each(|(index, ends)| terminal::pseudo::collect(index, &ends, out))?;
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
         out.note(table);
     }
     Ok(())
+}
+
+/// The number of the pseudo-terminal that a descriptor is an end of, if the tree has its master.
+fn terminal_index(open: &Open<'_>, duplicate: BorrowedFd<'_>, masters: &BTreeSet<u32>) -> Option<u32> {
+    let is_device = kind_of(open) == Looks::Device && !is_path_only(open);
+    if is_device { terminal::pseudo::index(open, duplicate, masters) } else { None }
 }
 
 /// Completes the descriptions of a pipe, which all its ends in the tree belong to.

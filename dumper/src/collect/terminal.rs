@@ -1,5 +1,7 @@
 //! Descriptions of terminals: their settings, read through a duplicate of the descriptor.
 
+pub mod pseudo;
+
 use super::Collected;
 use super::descriptor::Open;
 use crate::sys;
@@ -23,18 +25,8 @@ pub fn collect(
     duplicate: BorrowedFd<'_>,
     out: &mut Collected,
 ) -> bool {
-    let Ok(found) = sys::terminal_settings(duplicate) else { return false };
+    let Ok(settings) = settings(duplicate) else { return false };
     let size = sys::window_size(duplicate).ok();
-    let settings = Settings {
-        input_modes: found.c_iflag,
-        output_modes: found.c_oflag,
-        control_modes: found.c_cflag,
-        local_modes: found.c_lflag,
-        line_discipline: found.c_line.into(),
-        control_characters: found.c_cc.to_vec(),
-        input_speed: found.c_ispeed,
-        output_speed: found.c_ospeed,
-    };
     let place = &open.place;
     let by_alias = place.label == b"/dev/tty";
     let device_number = place.metadata.rdev();
@@ -53,4 +45,19 @@ pub fn collect(
         pixels_high: size.map_or(0, |size| size.ws_ypixel.into()),
     });
     true
+}
+
+/// The settings of a terminal.
+fn settings(duplicate: BorrowedFd<'_>) -> nix::Result<Settings> {
+    let found = sys::terminal_settings(duplicate)?;
+    Ok(Settings {
+        input_modes: found.c_iflag,
+        output_modes: found.c_oflag,
+        control_modes: found.c_cflag,
+        local_modes: found.c_lflag,
+        line_discipline: found.c_line.into(),
+        control_characters: found.c_cc.to_vec(),
+        input_speed: found.c_ispeed,
+        output_speed: found.c_ospeed,
+    })
 }

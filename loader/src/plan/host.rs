@@ -6,7 +6,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::{shm, timerfd};
+use crate::rebuild::{shm, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -39,6 +39,8 @@ pub struct Host {
     pub vdso: Vec<u8>,
     /// System V segments, if the image has any.
     pub segments: shm::Host,
+    /// A pseudo-terminal of the image whose number is taken.
+    pub terminals: Option<String>,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
 }
@@ -68,13 +70,14 @@ impl Host {
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
             segments: shm::Host::look(image),
+            terminals: terminal::pseudo::taken(image),
             against_namespace: None,
         };
         // It takes a fork to find out.
         let asked = options.pid == Some(PidChoice::Namespace);
         let unlike = !host.can_checkpoint_restore() || !host.taken.is_empty();
         let segments = host.segments.against(image).is_some() || host.segments.in_use(image).is_some();
-        if asked || options.pid.is_none() && (unlike || segments) {
+        if asked || options.pid.is_none() && (unlike || segments || host.terminals.is_some()) {
             host.against_namespace = host.look_at_namespaces(image);
         }
         Ok(host)
@@ -88,6 +91,9 @@ impl Host {
         }
         if !self.is_admin() && namespace::only_ids(image).is_none() {
             return Some("its processes have more than one user or group".to_owned());
+        }
+        if let Some(taken) = self.terminals.as_ref().filter(|_| !self.is_admin()) {
+            return Some(format!("{taken}, and this user cannot have a /dev/pts of its own"));
         }
         namespace::objection(!self.is_admin(), namespace::takes_segments(image))
     }

@@ -18,6 +18,7 @@ use crate::midwife::{Stop, Ward};
 use crate::namespace;
 use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::shm::{Fate, Objection};
+use crate::rebuild::terminal::pseudo;
 use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
@@ -82,7 +83,10 @@ impl Plan {
             remedy: "dump it when that is not so".to_owned(),
         }));
         // The leader of a session that had a terminal gets ours, and so cannot leave our session for one of its own.
-        let joins_session = task.controlling_terminal != 0 && host.in_foreground && !options.detach;
+        let joins_session = task.controlling_terminal != 0
+            && !pseudo::has_own(image, task.pid)
+            && host.in_foreground
+            && !options.detach;
         let mut kept = place(image, joins_session, Identity::Keep);
         let ids = kept.as_ref().map_or_else(|_| all_ids(image), |(skeleton, _)| ids_of(image, skeleton));
         let (identity, identity_reason) = match identity(image, host, options, &ids) {
@@ -338,10 +342,15 @@ fn identity(
         Objection::Taken(text) | Objection::NoRight(text) => text.clone(),
     };
     let against_keep = host.against_keep(ids).or_else(|| against_segments.as_ref().map(told));
+    let against_keep = against_keep.or_else(|| host.terminals.clone());
     let (tasks, threads) = (image.all::<Task>().count(), image.all::<Thread>().count());
     let has_inside = image.all::<PidNamespace>().next().is_some();
     let against_fresh = match (tasks, threads) {
         _ if has_inside => Some("it has a pid namespace inside, whose ids must stay".to_owned()),
+        _ if host.terminals.is_some() => host.terminals.clone(),
+        _ if image.all::<Task>().any(|task| pseudo::has_own(image, task.pid)) => {
+            Some("it leads the session of a terminal of its own".to_owned())
+        }
         (1, 1) => None,
         (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
         (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),

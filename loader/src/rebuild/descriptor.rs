@@ -137,6 +137,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
     for pipe in image.all::<Pipe>() {
         pipe::rebuild(image, pipe, &mut opened)?;
     }
+    terminal::pseudo::make_all(image, &mut opened)?;
     for description in image.all::<Description>() {
         let id = description.id;
         let fd = match description.kind {
@@ -170,7 +171,10 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             }
             DescriptionKind::Inotify => inotify::make(description)?,
             // The loader's own descriptor of the same number is put there by `place`.
-            DescriptionKind::Pipe | DescriptionKind::Outside | DescriptionKind::Closed => continue,
+            DescriptionKind::Pipe
+            | DescriptionKind::PseudoTerminal
+            | DescriptionKind::Outside
+            | DescriptionKind::Closed => continue,
             // `pidfd::rebuild` does, when there are tasks.
             DescriptionKind::Pidfd => continue,
         };

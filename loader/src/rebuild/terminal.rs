@@ -1,5 +1,7 @@
 //! Terminals: the loader's own takes the place of the one that was saved.
 
+pub mod pseudo;
+
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{OwnStdio, dup_above};
 use crate::shelf::Shelf;
