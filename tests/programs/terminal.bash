@@ -3,8 +3,8 @@ trap 'echo signalled' USR1
 tty -s && echo at a terminal
 stty rows 31 columns 97 -echo
 for ((round = 0; round < 60; round++)); do
-    front=$(ps -o tpgid= -p $$ | tr -d ' ')
-    [[ $front == "$$" ]] && front=front
+    read -r group front < <(ps -o pgid=,tpgid= -p $$)
+    [[ $front == "$group" ]] && front=front
     echo "$round: $(stty size) $front"
     sleep 0.03
     ((round % 10 == 5)) && kill -USR1 $$

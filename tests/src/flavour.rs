@@ -350,9 +350,11 @@ impl Trial<'_> {
     }
 }
 
-/// Whether a resume says that one of the ids is somebody else's.
+/// Whether a resume says that one of the ids, or of the numbers of terminals, is somebody else's.
 pub fn is_taken(text: &str) -> bool {
-    text.contains("cannot keep its process id") || text.contains("EEXIST")
+    text.contains("cannot keep its process id")
+        || text.contains("EEXIST")
+        || text.contains("the pseudo-terminal /dev/pts/")
 }
 
 /// Fails if the parent of `pid` keeps other children; the midwife ends when all run.

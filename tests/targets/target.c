@@ -4,6 +4,7 @@
  *     target many             24 threads of different kinds
  *     target large MIB        one thread, and MIB of memory with a digest of every page
  *     target refused          as many, and an epoll set, which stands against a checkpoint
+ *     target watching         both ends of a pseudo-terminal, and an inotify instance
  *     target churn            threads that start and end all the time
  *     target still            does nothing at all, so that two images of it are equal
  *
@@ -19,6 +20,8 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/select.h>
 #include <sys/shm.h>
@@ -562,6 +565,44 @@ static void check_segments(void)
         guest_check(guest_filled(segments[i], 4096, i) && guest_zero(segments[i] + 1024, 4096));
 }
 
+/* Both ends of a pseudo-terminal and its number, and an instance whose third watch is the root. */
+static int terminal[2], terminal_number = -1, instance = -1;
+
+static void make_watching(void)
+{
+    int locked = 0;
+    char path[64];
+    terminal[0] = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+    guest_check(terminal[0] >= 0 && ioctl(terminal[0], TIOCSPTLCK, &locked) == 0);
+    guest_check(ioctl(terminal[0], TIOCGPTN, &terminal_number) == 0);
+    snprintf(path, sizeof path, "/dev/pts/%d", terminal_number);
+    terminal[1] = open(path, O_RDWR | O_NOCTTY);
+    instance = inotify_init1(IN_NONBLOCK);
+    guest_check(terminal[1] >= 0 && instance >= 0);
+    for (int number = 1; number < 3; number++) {
+        guest_check(inotify_add_watch(instance, "/", IN_DELETE_SELF) == number);
+        guest_check(inotify_rm_watch(instance, number) == 0);
+    }
+    guest_check(inotify_add_watch(instance, "/", IN_DELETE_SELF) == 3 && read(instance, path, sizeof path) == 32);
+}
+
+static void check_watching(bool last)
+{
+    int number = -1, bytes = -1;
+    struct inotify_event event;
+    char found[8] = {0};
+    if (instance < 0)
+        return;
+    guest_check(ioctl(terminal[0], TIOCGPTN, &number) == 0 && number == terminal_number);
+    guest_check(ioctl(terminal[1], FIONREAD, &bytes) == 0 && bytes == 0);
+    guest_check(ioctl(instance, FIONREAD, &bytes) == 0 && bytes == 0);
+    if (!last)
+        return;
+    guest_check(write(terminal[1], "shown", 5) == 5 && read(terminal[0], found, 8) == 5 && !strcmp(found, "shown"));
+    guest_check(inotify_rm_watch(instance, 3) == 0 && read(instance, &event, sizeof event) == sizeof event);
+    guest_check(event.wd == 3 && event.mask == IN_IGNORED);
+}
+
 static void say_where(void)
 {
     char text[64];
@@ -595,6 +636,8 @@ int main(int argc, char **argv)
         start_many(!strcmp(kind, "refused"));
     if (!strcmp(kind, "segments"))
         make_segments();
+    if (!strcmp(kind, "watching"))
+        make_watching();
     if (!strcmp(kind, "churn"))
         start(churn), start(churn), start(churn);
     say_where();
@@ -603,6 +646,7 @@ int main(int argc, char **argv)
     while (!guest_told()) {
         turn_pages(&memory, &seed, 8);
         check_segments();
+        check_watching(false);
         check_registers(&seed);
         if (__builtin_cpu_supports("avx"))
             check_vectors(&seed);
@@ -611,6 +655,7 @@ int main(int argc, char **argv)
         guest_check(now_ns() - begin < 3600ull * 1000000000u, "was never told to go on");
     }
     ending = 1;
+    check_watching(true);
     if (never[1])
         guest_check(write(never[1], "x", 1) == 1);
     for (int i = 1; i < count; i++)

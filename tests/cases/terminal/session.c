@@ -46,11 +46,17 @@ static void shell(void)
     guest_check(slave >= 0 && dup2(slave, 0) == 0 && close(slave) == 0 && close(master) == 0);
     guest_check(tcgetsid(0) == getpid());
     signal(SIGTTOU, SIG_IGN);
+    int named = open("/dev/tty", O_RDWR | O_NONBLOCK);
+    guest_check(named >= 0);
     pid_t first = tree_start("job", job), second = tree_start("behind", behind);
     guest_check(setpgid(first, first) == 0 && setpgid(second, second) == 0 && tcsetpgrp(0, first) == 0);
     tree_await("place.job");
     tree_await("place.behind");
     tree_checkpoint_here();
+    char link[64] = {0}, place[32];
+    snprintf(place, sizeof place, "/proc/self/fd/%d", named);
+    guest_check(readlink(place, link, sizeof link) > 0 && !strcmp(link, "/dev/tty"), "%s", link);
+    guest_check(tcgetsid(named) == getpid() && (fcntl(named, F_GETFL) & (O_ACCMODE | O_NONBLOCK)) == (O_RDWR | O_NONBLOCK));
     int alias = open("/dev/tty", O_RDWR);
     guest_check(alias >= 0 && tcgetsid(alias) == getpid() && tcgetpgrp(0) == first);
     tree_finish(first, "job");

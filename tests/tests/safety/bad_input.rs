@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("bad_input::damaged_image", damaged_image),
     ("bad_input::mapped_files", mapped_files),
     ("bad_input::identity", identity),
+    ("bad_input::terminal_taken", terminal_taken),
     ("bad_input::nobody_listens", nobody_listens),
 ];
 
@@ -216,6 +217,23 @@ fn identity(place: &Place<'_>) -> Outcome<()> {
     let saved = Saved::make(place, &["many"])?;
     refused(&load(place, &[IMAGE, "--pid", "fresh"], User::Own)?, CANNOT_RESUME, &["thread"])?;
     if saved.left(place)? == Left::Nothing { Ok(()) } else { Err(Stopped::Failed("it resumed".to_owned())) }
+}
+
+/// The number of a pseudo-terminal is another one's: that is named, unless there can be namespaces.
+fn terminal_taken(place: &Place<'_>) -> Outcome<()> {
+    const TAKEN: usize = 64;
+    let saved = Saved::make(place, &["watching"])?;
+    let opened = || std::fs::File::options().read(true).write(true).open("/dev/ptmx");
+    let others: Vec<_> = (0..TAKEN).map(|_| opened()).collect::<Result<_, _>>()?;
+    for way in ["keep", "fresh"] {
+        let finished = load(place, &[IMAGE, "--pid", way], User::Own)?;
+        refused(&finished, CANNOT_RESUME, &["pseudo-terminal /dev/pts/", "is another one's"])?;
+    }
+    if saved.left(place)? != Left::Nothing {
+        return Err(Stopped::Failed("it resumed".to_owned()));
+    }
+    drop(others);
+    Ok(())
 }
 
 /// Standard error is closed, or a pipe that nobody reads: a status is told all the same, and no panic ends it.

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("calls_failed::keep_small", |place| resume(place, &["small"], "keep", 120)),
     ("calls_failed::keep_many", |place| resume(place, &["many"], "keep", 100)),
     ("calls_failed::keep_segments", |place| resume(place, &["segments"], "keep", 120)),
+    ("calls_failed::keep_watching", |place| resume(place, &["watching"], "keep", 120)),
     ("calls_failed::fresh", |place| resume(place, &["small"], "fresh", 120)),
 ];
 

@@ -7,12 +7,13 @@
 
 use super::encode;
 use crate::error::{Error, Refusal, Result};
-use crate::rebuild::descriptor::{Opened, dup_above};
+use crate::rebuild::descriptor::{Opened, dup_above, put};
 use crate::rebuild::{made, set_status};
 use crate::sys;
 use crate::world::World;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptorTable};
+use binfmt::note::epoll::Epoll;
 use binfmt::note::task::Task;
 use binfmt::note::terminal::PseudoTerminal;
 use nix::errno::Errno;
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+/// The controlling terminal, whichever that is.
+const ALIAS: &str = "/dev/tty";
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCSPTLCK: u64 = 0x4004_5431;
 /// Flags by which an end was opened.
@@ -168,9 +171,30 @@ pub fn take_control(world: &World<'_>, leader: u32) -> Result<()> {
     };
     let on_shelf = note.slaves.iter().find_map(|id| world.shelf.description(*id));
     match on_shelf {
-        Some(slave) => control(slave, libc::TIOCSCTTY, 0).map_err(failed),
-        None => open_slave().and_then(|slave| control(slave.as_fd(), libc::TIOCSCTTY, 0)).map_err(failed),
+        Some(slave) => control(slave, libc::TIOCSCTTY, 0).map_err(failed)?,
+        None => {
+            open_slave().and_then(|slave| control(slave.as_fd(), libc::TIOCSCTTY, 0)).map_err(failed)?;
+        }
     }
+    note.slaves.iter().try_for_each(|id| rename(world, *id))
+}
+
+/// Opens a slave anew that was opened as `/dev/tty`, which leads to it only in its session. All who will have it come from
+/// here. If an epoll set watches it already, or it may not be opened again, it keeps the name that it has.
+fn rename(world: &World<'_>, id: u32) -> Result<()> {
+    let failed = |error| Error::step("open /dev/tty", error);
+    let Some(standing) = world.shelf.description(id) else { return Ok(()) };
+    let mut all = world.image.about::<Description>(id);
+    let Some(description) = all.next().filter(|found| found.label.0 == ALIAS.as_bytes()) else {
+        return Ok(());
+    };
+    if world.image.all::<Epoll>().flat_map(|set| &set.targets).any(|target| target.description == id) {
+        return Ok(());
+    }
+    let flags = description.flags.cast_signed() & OPEN_FLAGS | libc::O_CLOEXEC;
+    let Ok(opened) = open(ALIAS, OFlag::from_bits_retain(flags), Mode::empty()) else { return Ok(()) };
+    set_status(&opened, description).map_err(failed)?;
+    put(opened.as_fd(), standing.as_raw_fd().unsigned_abs(), false)
 }
 
 /// In the leader of a session, when all groups are there and its descriptors are in place: gives its terminal the foreground
