@@ -15,9 +15,11 @@ use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
 use crate::note::pid_namespace::PidNamespace;
 use crate::note::shm::SharedSegment;
 use crate::note::signal::SignalHandlers;
+use crate::note::socket::Socket;
 use crate::note::task::{RunState, Task};
 use crate::note::terminal::PseudoTerminal;
 use crate::note::thread::Thread;
+use crate::note::unix::UnixSocket;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// MAX_PID_NS_LEVEL.
@@ -40,6 +42,7 @@ pub fn check(image: &Image) -> Vec<String> {
     known.check_segments(image, &mut checker);
     check_system_v(image, &mut checker);
     checker.once("pseudo-terminal", image.all::<PseudoTerminal>().map(|terminal| terminal.index));
+    check_sockets(image, &mut checker);
     check_pid_namespaces(image, &known, &mut checker);
     checker.wrong
 }
@@ -127,6 +130,13 @@ impl Known {
             Note::Epoll(set) => set.targets.iter().for_each(|target| {
                 checker.refers(who, "description", target.description, &self.descriptions);
             }),
+            Note::UnixSocket(socket) => {
+                let peer = Some(&socket.peer).filter(|peer| **peer != 0);
+                let rights = socket.messages.iter().flat_map(|message| &message.rights);
+                for id in rights.chain(&socket.pending).chain(peer) {
+                    checker.refers(who, "description", *id, &self.descriptions);
+                }
+            }
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
             Note::Inotify(inotify) => check_watches(inotify, checker),
             Note::Pidfd(pidfd) if !self.threads.contains(&pidfd.pid) => {
@@ -173,6 +183,7 @@ impl Known {
                     let slaves = &terminal.slaves;
                     slaves.iter().for_each(|id| complete(*id, DescriptionKind::PseudoTerminal));
                 }
+                Note::Socket(socket) => complete(socket.description, DescriptionKind::Socket),
                 Note::Pipe(pipe) => {
                     pipe.descriptions.iter().for_each(|id| complete(*id, DescriptionKind::Pipe));
                 }
@@ -228,6 +239,7 @@ fn contents(note: &Note) -> Vec<u32> {
         Note::OpenFile(open) => vec![of(&open.file)],
         Note::Pipe(pipe) => vec![pipe.content, of(&pipe.fifo)],
         Note::Inotify(inotify) => inotify.watches.iter().map(|watch| of(&watch.file)).collect(),
+        Note::UnixSocket(socket) => vec![socket.content, of(&socket.file)],
         Note::Filesystem(filesystem) => vec![of(&filesystem.root), of(&filesystem.working_directory)],
         _ => Vec::new(),
     }
@@ -259,6 +271,22 @@ fn check_system_v(image: &Image, checker: &mut Checker) {
         }
     }
     objects.iter().for_each(|id| checker.wrong.push(format!("nothing says which segment object {id} is")));
+}
+
+/// Every socket has one note of its domain, which is of a socket of that domain.
+fn check_sockets(image: &Image, checker: &mut Checker) {
+    let unix: Vec<u32> = image.all::<UnixSocket>().map(|socket| socket.description).collect();
+    let mut unix = checker.once("unix socket", unix.into_iter());
+    for Socket { description, domain, .. } in image.all::<Socket>() {
+        let is_there = match domain.cast_signed() {
+            libc::AF_UNIX => unix.remove(description),
+            _ => false,
+        };
+        if !is_there {
+            checker.wrong.push(format!("no note of domain {domain} completes the socket {description}"));
+        }
+    }
+    unix.iter().for_each(|id| checker.wrong.push(format!("description {id} is no unix socket")));
 }
 
 /// Pid namespaces lie in each other, each has its init, and an id is one thing's there; all threads of a task live in the

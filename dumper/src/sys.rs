@@ -4,11 +4,13 @@
 mod epoll;
 mod handle;
 mod ptrace;
+mod socket;
 mod terminal;
 
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
 pub(crate) use ptrace::*;
+pub(crate) use socket::*;
 pub(crate) use terminal::*;
 
 use binfmt::address::Tid;

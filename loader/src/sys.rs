@@ -8,6 +8,7 @@
 
 mod process;
 mod shm;
+mod socket;
 
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
@@ -17,6 +18,7 @@ pub use shm::{
     attach_shared, control_shared, create_shared, detach_shared, set_shared_owner, shared_attached,
     shared_owner,
 };
+pub use socket::{attach_filter, disconnect, make_socket, set_socket_option, socket_number};
 
 use nix::errno::Errno;
 use std::ffi::CStr;

@@ -293,8 +293,10 @@ impl Taker<'_> {
         for number in listed(&self.root.join("fd"))? {
             let target = link(&self.root.join("fd").join(&number))?;
             let inode_has_no_name = nameless(&target);
-            let shown = match (inode_in(&target, "pipe:[", "]"), inode_in(&target, "/#", " (deleted)")) {
-                (Some(inode), _) => format!("pipe:[{}]", self.letters.open.of(inode)),
+            let numbered = inode_in(&target, "pipe:[", "]").map(|inode| ("pipe", inode));
+            let numbered = numbered.or_else(|| Some(("socket", inode_in(&target, "socket:[", "]")?)));
+            let shown = match (numbered, inode_in(&target, "/#", " (deleted)")) {
+                (Some((kind, inode)), _) => format!("{kind}:[{}]", self.letters.open.of(inode)),
                 // A file of O_TMPFILE has the number of its inode for a name.
                 (None, Some(inode)) => target.replace(inode, &self.letters.open.of(inode)),
                 (None, None) => target,
@@ -352,7 +354,10 @@ fn inode_in<'a>(target: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 /// Whether the inode of `path` is one that the kernel drew when the object was made.
 fn nameless(path: &str) -> bool {
-    path.starts_with("pipe:[") || path.starts_with("anon_inode:") || path.ends_with(" (deleted)")
+    path.starts_with("pipe:[")
+        || path.starts_with("socket:[")
+        || path.starts_with("anon_inode:")
+        || path.ends_with(" (deleted)")
 }
 
 /// Whether a task runs or sleeps at this very moment says nothing; that it is stopped or dead does.

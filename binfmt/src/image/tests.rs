@@ -3,6 +3,7 @@
 use super::*;
 use crate::address::{HUGE_PAGE_BYTES, PAGE_BYTES};
 use crate::note::Note;
+use crate::note::tests::with_room;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
 use std::fs::File;
@@ -98,8 +99,7 @@ proptest! {
         prop_assert!(!crate::consistency::check(&image).iter().any(|line| line.contains("partly")));
     }
 
-    #[test]
-    fn every_image_comes_back(
+    fn comes_back(
         notes in proptest::collection::vec(any::<Note>(), 0..8),
         standard in standard(),
         segments in segments(),
@@ -126,8 +126,7 @@ proptest! {
     }
 
     /// What a forger can reach: any bytes in the head, with the seal that belongs to them.
-    #[test]
-    fn no_forgery_makes_us_panic(
+    fn is_no_panic_when_forged(
         notes in proptest::collection::vec(any::<Note>(), 1..6),
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
@@ -146,4 +145,14 @@ proptest! {
             image.notes.iter().for_each(|note| drop(crate::show::note_text(note)));
         }
     }
+}
+
+#[test]
+fn every_image_comes_back() {
+    with_room(comes_back);
+}
+
+#[test]
+fn no_forgery_makes_us_panic() {
+    with_room(is_no_panic_when_forged);
 }

@@ -32,6 +32,8 @@ enumeration! {
         Epoll = 10,
         /// `Inotify`
         Inotify = 11,
+        /// `Socket`, and the note of its domain
+        Socket = 12,
         /// `PseudoTerminal`, both ends
         PseudoTerminal = 20,
     }

@@ -115,11 +115,13 @@ pub mod seccomp;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod unix;
 
 table! {
     /// The machine and the moment of the checkpoint.
@@ -182,17 +184,21 @@ table! {
     0x434b_0090 terminal::PseudoTerminal,
     /// An inotify instance.
     0x434b_0079 inotify::Inotify,
+    /// A socket: what those of all domains have in common.
+    0x434b_007a socket::Socket,
+    /// A socket of the domain AF_UNIX.
+    0x434b_007b unix::UnixSocket,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A strategy for so many kinds takes more stack than a thread of a test has.
-    fn with_room(test: fn()) {
+    pub(crate) fn with_room(test: fn()) {
         const STACK_BYTES: usize = 64 << 20;
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(test).unwrap();
         thread.join().unwrap();

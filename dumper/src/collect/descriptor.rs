@@ -6,7 +6,8 @@
 use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{
-    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, pidfd, signalfd, terminal, timerfd,
+    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, pidfd, signalfd, socket, terminal,
+    timerfd,
 };
 use crate::allow::Allow;
 use crate::error::Error;
@@ -23,7 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// Descriptors below this may lead anywhere: a resume gives the loader's own.
-const STANDARD_STREAMS: u32 = 3;
+pub const STANDARD_STREAMS: u32 = 3;
 
 /// One descriptor.
 #[derive(Debug)]
@@ -102,7 +103,8 @@ pub fn collect<'a>(
         open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, seen }));
     }
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
-    let (groups, mut sets, mut instances) = (group(&open)?, Vec::new(), Vec::new());
+    let (groups, mut sets) = (group(&open)?, Vec::new());
+    let (mut instances, mut sockets) = (Vec::new(), Vec::new());
     let masters = terminal::pseudo::masters(&groups);
     let mut terminals: BTreeMap<u32, Vec<terminal::pseudo::End<'_>>> = BTreeMap::new();
     for group in &groups {
@@ -126,6 +128,8 @@ pub fn collect<'a>(
             describe(id, DescriptionKind::PseudoTerminal, first, duplicate.as_fd(), out)?;
             let end = terminal::pseudo::End { description: id, open: first, duplicate };
             terminals.entry(index).or_default().push(end);
+        } else if kind_of(first) == Looks::Socket && !is_path_only(first) {
+            sockets.push(socket::Held::new(id, first, lowest(group), duplicate)?);
         } else {
             let kind = complete(group, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
@@ -140,6 +144,9 @@ pub fn collect<'a>(
     inotify::collect(&instances, &groups, out)?;
     pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
     terminals.into_iter().try_for_each(|(index, ends)| terminal::pseudo::collect(index, &ends, out))?;
+    for (socket, kind) in sockets.iter().zip(socket::collect(&sockets, out)?) {
+        describe(socket.description, kind, socket.open, socket.duplicate.as_fd(), out)?;
+    }
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
         out.note(table);
@@ -289,7 +296,7 @@ fn terminals(group: &Group<'_>) -> Vec<u64> {
 /// What becomes of a description that leads out of the tree, or is of a kind that cannot be saved.
 fn outside(open: &Open<'_>, lowest: u32, out: &mut Collected) -> DescriptionKind {
     let looks = kind_of(open);
-    if matches!(looks, Looks::Pipe | Looks::Socket) && lowest < STANDARD_STREAMS {
+    if looks == Looks::Pipe && lowest < STANDARD_STREAMS {
         return DescriptionKind::Outside;
     }
     let label = String::from_utf8_lossy(&open.place.label);

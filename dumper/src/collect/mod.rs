@@ -24,11 +24,13 @@ pub mod seccomp;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod unix;
 
 use crate::Options;
 use crate::asking::{self, Asked, Guest, Interview, Interviewer, Readiness};

@@ -1,7 +1,7 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, terminal, timerfd};
+use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
@@ -175,11 +175,14 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             | DescriptionKind::PseudoTerminal
             | DescriptionKind::Outside
             | DescriptionKind::Closed => continue,
+            // All together, when what may be on the way through them stands.
+            DescriptionKind::Socket => continue,
             // `pidfd::rebuild` does, when there are tasks.
             DescriptionKind::Pidfd => continue,
         };
         opened.insert(id, fd);
     }
+    socket::rebuild_all(image, &mut opened)?;
     for (id, fd) in &mut opened {
         if fd.as_raw_fd() < above {
             let moved = dup_above(fd.as_raw_fd(), above)

@@ -198,7 +198,7 @@ impl<'a> Filling<'a> {
             && !has(libc::EPOLLONESHOT)
             && matches!(
                 kind(self.image, target.description),
-                Some(DescriptionKind::Pipe | DescriptionKind::Eventfd)
+                Some(DescriptionKind::Pipe | DescriptionKind::Eventfd | DescriptionKind::Socket)
             )
     }
 

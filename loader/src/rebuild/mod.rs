@@ -28,11 +28,13 @@ pub mod seccomp;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
 pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod unix;
 
 /// The path by which a descriptor of ours can be opened again.
 fn fd_path(fd: impl AsFd) -> String {
@@ -84,6 +86,21 @@ fn fill_object(image: &Image, id: u32, target: &OwnedFd, size_bytes: u64, name: 
         }
     }
     Ok(())
+}
+
+/// All bytes of a small object.
+fn content(image: &Image, id: u32) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for ((segment, offset), expected) in image.digests_of(Owner::Object(id))? {
+        let mut bytes = vec![0; usize::try_from(segment.len_bytes).unwrap_or(0)];
+        let read = image.file.read_exact_at(&mut bytes, *offset);
+        read.map_err(|error| ImageError::Io { offset: *offset, error })?;
+        if binfmt::digest::digest(&bytes) != expected {
+            return Err(mismatch(segment, *offset).into());
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
 }
 
 /// The error for a segment whose bytes are not those that were written.

@@ -2,14 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::Opened;
-use crate::rebuild::{fd_path, mismatch};
-use binfmt::image::{Image, ImageError, Owner};
+use crate::rebuild::{content, fd_path};
+use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::pipe::Pipe;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// Makes a pipe with its content and opens its ends.
 pub fn rebuild(image: &Image, pipe: &Pipe, opened: &mut Opened) -> Result<()> {
@@ -95,19 +94,4 @@ fn write_all(writer: &OwnedFd, mut bytes: &[u8]) -> std::result::Result<(), nix:
         bytes = bytes.get(written..).unwrap_or_default();
     }
     Ok(())
-}
-
-/// All bytes of a small object.
-fn content(image: &Image, id: u32) -> Result<Vec<u8>> {
-    let mut all = Vec::new();
-    for ((segment, offset), expected) in image.digests_of(Owner::Object(id))? {
-        let mut bytes = vec![0; usize::try_from(segment.len_bytes).unwrap_or(0)];
-        let read = image.file.read_exact_at(&mut bytes, *offset);
-        read.map_err(|error| ImageError::Io { offset: *offset, error })?;
-        if binfmt::digest::digest(&bytes) != expected {
-            return Err(mismatch(segment, *offset).into());
-        }
-        all.extend_from_slice(&bytes);
-    }
-    Ok(all)
 }

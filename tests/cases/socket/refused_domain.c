@@ -1,11 +1,11 @@
-//# expect: refused "socket"
-/* A socket is named, and refused. */
+//# expect: refused "a socket (socket:["
+/* A socket of a domain that cannot be saved is named, and refused. */
 #include "../guest.h"
 #include <sys/socket.h>
 
 int main(void)
 {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_NETLINK, SOCK_RAW, 0);
     guest_check(fd >= 0);
 
     guest_checkpoint_here();

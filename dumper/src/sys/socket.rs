@@ -1,0 +1,112 @@
+//! Asking sockets.
+
+use super::{Result, owned};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// A new socket of ours, of any domain.
+pub(crate) fn make_socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
+    // SAFETY: the call takes three numbers.
+    owned(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) }.into())
+}
+
+/// What getsockopt(2) says of an option, in at most `room` bytes.
+pub(crate) fn socket_option(fd: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> Result<Vec<u8>> {
+    let mut value = vec![0u8; room];
+    let mut len = libc::socklen_t::try_from(room).map_err(|_| Errno::EINVAL)?;
+    let (at, len_at) = (value.as_mut_ptr().cast(), &raw mut len);
+    // SAFETY: the kernel writes at most `len` bytes at `value`, which has so many, and the length at `len`.
+    Errno::result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, len_at) })?;
+    value.truncate(usize::try_from(len).unwrap_or(room));
+    Ok(value)
+}
+
+/// The classic BPF program that is attached to a socket, 8 bytes an instruction; empty for none. EACCES if it is another kind
+/// of program.
+pub(crate) fn socket_filter(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    const INSTRUCTION_BYTES: usize = 8;
+    let ask = |at: *mut libc::c_void, mut count: libc::socklen_t| {
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_GET_FILTER);
+        // SAFETY: the length counts instructions, not bytes. The kernel writes none if there is room for 0, and at most `count`
+        // at `at`, for which the caller has room.
+        Errno::result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, &raw mut count) })?;
+        usize::try_from(count).map_err(|_| Errno::EINVAL)
+    };
+    let count = ask(std::ptr::null_mut(), 0)?;
+    let mut program = vec![0u8; count * INSTRUCTION_BYTES];
+    if count != 0 && ask(program.as_mut_ptr().cast(), libc::socklen_t::try_from(count).unwrap_or(0))? != count
+    {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(program)
+}
+
+/// Takes over a descriptor that the kernel has just made for us.
+pub(crate) fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: recvmsg(2) has made it, and nobody else knows of it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Sets from where MSG_PEEK looks; -1 for the first byte, always.
+pub(crate) fn set_peek_offset(fd: BorrowedFd<'_>, offset: i32) -> Result<()> {
+    set_peek_offset_of(fd.as_raw_fd(), offset)
+}
+
+fn set_peek_offset_of(fd: RawFd, offset: i32) -> Result<()> {
+    let (value, len) = ((&raw const offset).cast(), 4);
+    // SAFETY: the kernel reads four bytes at `offset`.
+    let set = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, len) };
+    Errno::result(set).map(drop)
+}
+
+/// A process that gives sockets back their SO_PEEK_OFF when the value is dropped, or this process is killed.
+#[derive(Debug)]
+pub(crate) struct PeekGuard {
+    process: Pid,
+    /// Its end is what the other one waits for.
+    alive: Option<OwnedFd>,
+}
+
+impl PeekGuard {
+    /// Guards sockets, each with the offset that it is to have.
+    pub(crate) fn new(sockets: &[(RawFd, i32)]) -> Result<PeekGuard> {
+        let (ended, alive) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        // SAFETY: the child only makes system calls (`put_back`) and never returns, so it does not matter what other threads
+        // were doing.
+        let process = unsafe { libc::fork() };
+        if process == 0 {
+            // SAFETY: nobody in this process uses the descriptor again.
+            unsafe { libc::close(alive.as_raw_fd()) };
+            put_back(ended.as_raw_fd(), sockets);
+        }
+        Errno::result(process)?;
+        Ok(PeekGuard { process: Pid::from_raw(process), alive: Some(alive) })
+    }
+}
+
+impl Drop for PeekGuard {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        while nix::sys::wait::waitpid(self.process, None) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Waits until the other end of a pipe is closed, sets the offsets, and ends.
+fn put_back(ended: RawFd, sockets: &[(RawFd, i32)]) -> ! {
+    let mut byte = 0u8;
+    // SAFETY: the calls take numbers, sets that live through them, and one byte to write to.
+    unsafe {
+        // What ends the other one by its group or its terminal must not end this one.
+        libc::setsid();
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        while libc::read(ended, (&raw mut byte).cast(), 1) < 0 {}
+    }
+    for (fd, offset) in sockets {
+        let _ = set_peek_offset_of(*fd, *offset);
+    }
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(0) }
+}

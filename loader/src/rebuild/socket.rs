@@ -1,0 +1,90 @@
+//! Sockets: what those of all domains have in common. Each domain makes its own, on the shelf, and sets their options by what
+//! is here: some before a socket gets a name or a peer, the rest when all that stands.
+
+use crate::error::{Error, Refusal, Result};
+use crate::rebuild::descriptor::Opened;
+use crate::rebuild::unix;
+use crate::sys;
+use binfmt::image::Image;
+use binfmt::note::socket::{KnownOption, Moment, Setter, Socket, SocketOption};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Makes all sockets of the image.
+pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
+    // Each domain makes its own.
+    unix::rebuild_all(image, opened)?;
+    if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
+        return Err(Error::Internal("a socket is of a domain that nobody makes"));
+    }
+    Ok(())
+}
+
+/// Makes a socket that has no name and no peer yet, with the options that it has from the start.
+pub fn make(note: &Socket) -> Result<OwnedFd> {
+    let (domain, kind) = (note.domain.cast_signed(), note.kind.cast_signed());
+    let made = sys::make_socket(domain, kind, note.protocol.cast_signed());
+    let made = made.map_err(|error| Error::step(format!("make the socket {}", note.inode), error))?;
+    set_options(made.as_fd(), note, Moment::First)?;
+    Ok(made)
+}
+
+/// What a socket of any domain has.
+pub fn of(image: &Image, description: u32) -> Result<&Socket> {
+    image.about::<Socket>(description).next().ok_or(Error::Internal("a socket's note is missing"))
+}
+
+/// Sets those options of a socket that are set at this moment.
+pub fn set_options(fd: BorrowedFd<'_>, note: &Socket, moment: Moment) -> Result<()> {
+    for option in &note.options {
+        let Some(known) = option.known(note.domain) else {
+            return Err(Error::Internal("a socket has an option that nobody knows"));
+        };
+        if known.moment == moment {
+            set(fd, known, option).map_err(|error| not_set(note, known, option, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn set(fd: BorrowedFd<'_>, known: &KnownOption, option: &SocketOption) -> std::result::Result<(), Errno> {
+    let value = option.value.0.as_slice();
+    match known.setter {
+        Setter::Same => sys::set_socket_option(fd, known.level, known.name, value),
+        Setter::Half(force) => set_size(fd, known, force, number(option)),
+        Setter::Filter => sys::attach_filter(fd, value),
+    }
+}
+
+fn number(option: &SocketOption) -> i32 {
+    option.value.0.first_chunk().map_or(0, |word| i32::from_ne_bytes(*word))
+}
+
+/// Sets the size of a buffer, in bytes as the kernel tells it: twice what it is set to.
+fn set_size(
+    fd: BorrowedFd<'_>,
+    known: &KnownOption,
+    force: i32,
+    size_bytes: i32,
+) -> std::result::Result<(), Errno> {
+    let half = (size_bytes / 2).to_ne_bytes();
+    sys::set_socket_option(fd, known.level, known.name, &half)?;
+    if sys::socket_number(fd, known.level, known.name)? < size_bytes {
+        sys::set_socket_option(fd, known.level, force, &half)?;
+    }
+    Ok(())
+}
+
+fn not_set(note: &Socket, known: &KnownOption, option: &SocketOption, error: Errno) -> Error {
+    let remedy = match (error, known.setter) {
+        (Errno::EPERM, Setter::Half(_)) => {
+            let limit = if known.name == libc::SO_SNDBUF { "wmem_max" } else { "rmem_max" };
+            format!("set net.core.{limit} to {} at least, or resume with CAP_NET_ADMIN", number(option) / 2)
+        }
+        (Errno::EPERM, _) => "resume with CAP_NET_ADMIN".to_owned(),
+        (Errno::ENODEV, _) => "make the network device first".to_owned(),
+        _ => return Error::step(format!("set {} of the socket {}", known.label, note.inode), error),
+    };
+    let reason = format!("{} of the socket {} cannot be set: {error}", known.label, note.inode);
+    Error::Refused(vec![Refusal { reason, remedy }])
+}
