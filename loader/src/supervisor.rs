@@ -17,6 +17,7 @@ use crate::plan::skeleton::{self, Process, Role, Step};
 use crate::plan::{self, Host, Plan, ROOT};
 use crate::rebuild::inotify::Watching;
 use crate::rebuild::terminal;
+use crate::rebuild::unix;
 use crate::shelf::Shelf;
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -72,6 +73,7 @@ pub fn resume(
     let delivered = delivered.and(root.ok_or(Error::Internal("the tree has no root")));
     let root = delivered.inspect_err(|_| {
         hired.give_up(root);
+        unix::remove_files(&image);
         place.take_terminal();
     })?;
     turn.into_iter().for_each(Turn::end);

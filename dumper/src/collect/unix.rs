@@ -4,6 +4,7 @@
 //! socket; what waits to be read, MSG_PEEK through it ([`queue`]).
 
 pub mod diag;
+pub mod file;
 pub mod queue;
 
 use super::socket::{Fate, Held};
@@ -11,7 +12,9 @@ use super::{Collected, Source};
 use crate::error::Error;
 use crate::sys;
 use binfmt::image::Owner;
+use binfmt::note::file::FileIdentity;
 use binfmt::note::unix::{UnixMessage, UnixSocket, UnixState};
+use binfmt::wire::Text;
 use diag::Told;
 use nix::errno::Errno;
 use nix::sys::socket::{UnixAddr, getpeername, getsockname, getsockopt, sockopt};
@@ -30,44 +33,116 @@ struct Known<'a> {
     told: Told,
     queue: Queue,
     name: Vec<u8>,
+    peer_name: Vec<u8>,
+    /// The listening socket where it waits to be accepted.
+    waits_at: Option<u64>,
+    /// How much of what it has sent nobody has read.
+    unread: i32,
 }
+
+/// All of the tree by their inodes.
+type All<'a> = BTreeMap<u64, Known<'a>>;
+
+impl<'a> Known<'a> {
+    fn new(
+        held: &'a Held<'a>,
+        queue: Queue,
+        told: &BTreeMap<u64, Told>,
+        waiting: &BTreeMap<u64, u64>,
+    ) -> Result<Known<'a>, Error> {
+        let named = |error| held.failed("asking for the name", error);
+        let number = held.duplicate.as_raw_fd();
+        let own = told.get(&held.inode()).cloned();
+        let told = own.ok_or_else(|| held.failed(ASKING_PEER, Errno::ENOENT))?;
+        let name = getsockname::<UnixAddr>(number).map_err(named)?;
+        let peer_name = match getpeername::<UnixAddr>(number) {
+            Ok(name) => queue::name_of(&name),
+            Err(Errno::ENOTCONN) => Vec::new(),
+            Err(error) => return Err(named(error)),
+        };
+        let is_listening = told.state == diag::LISTEN;
+        let unread = if is_listening { Ok(0) } else { sys::unread_by_peer(held.duplicate.as_fd()) };
+        Ok(Known {
+            held,
+            told,
+            queue,
+            name: queue::name_of(&name),
+            peer_name,
+            waits_at: waiting.get(&held.inode()).copied(),
+            unread: unread.map_err(|error| held.failed("asking what was read", error))?,
+        })
+    }
+
+    fn state(&self) -> UnixState {
+        match (self.told.state, self.told.peer, self.waits_at) {
+            (diag::LISTEN, ..) => UnixState::Listening,
+            (_, None, _) => UnixState::Alone,
+            (_, Some(0), Some(_)) => UnixState::Pending,
+            (_, Some(0), None) => UnixState::PeerGone,
+            (_, Some(_), _) => UnixState::Connected,
+        }
+    }
+
+    /// The inode of the one that it needs.
+    fn needs(&self) -> Option<u64> {
+        self.waits_at.or(self.told.peer.filter(|peer| *peer != 0))
+    }
+
+    fn is(&self, kind: i32) -> bool {
+        self.held.family.kind == kind
+    }
+}
+
+const ASKING_PEER: &str = "asking the kernel (unix_diag) for the peer";
 
 /// Collects all sockets of this domain, and says by their descriptions what becomes of them.
 pub fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<Vec<(u32, Fate)>, Error> {
     let Some(first) = sockets.first() else { return Ok(Vec::new()) };
-    let told =
-        diag::all().map_err(|error| first.failed("asking the kernel (unix_diag) for the peer", error))?;
-    let queues = queues(sockets)?;
-    let known = sockets.iter().zip(queues).map(|(held, queue)| {
-        let told = told.get(&held.inode()).cloned().ok_or(Errno::ENOENT);
-        let told = told.map_err(|error| held.failed("asking the kernel (unix_diag) for the peer", error))?;
-        let name = getsockname::<UnixAddr>(held.duplicate.as_raw_fd());
-        let name = name.map_err(|error| held.failed("asking for the name", error))?;
-        Ok(Known { held, told, queue, name: queue::name_of(&name) })
-    });
-    let known: Vec<Known<'_>> = known.collect::<Result<_, Error>>()?;
-    let by_inode: BTreeMap<u64, &Known<'_>> = known.iter().map(|known| (known.held.inode(), known)).collect();
+    let told = diag::all().map_err(|error| first.failed(ASKING_PEER, error))?;
+    let waiting = told.iter().flat_map(|(at, told)| told.pending.iter().map(|inode| (*inode, *at)));
+    let waiting: BTreeMap<u64, u64> = waiting.filter(|(inode, _)| *inode != 0).collect();
+    let known = sockets
+        .iter()
+        .zip(queues(sockets)?)
+        .map(|(held, queue)| Ok((held.inode(), Known::new(held, queue, &told, &waiting)?)));
+    let all: All<'_> = known.collect::<Result<_, Error>>()?;
     let mut fates: BTreeMap<u64, Fate> =
-        known.iter().map(|known| (known.held.inode(), fate(known, &by_inode))).collect();
+        all.iter().map(|(inode, known)| (*inode, fate(known, &all))).collect();
     // What is connected to one that cannot be saved cannot be either.
-    for known in &known {
-        let peer = known.told.peer.and_then(|peer| fates.get(&peer));
-        if fates.get(&known.held.inode()) == Some(&Fate::Saved)
-            && peer.is_some_and(|peer| *peer != Fate::Saved)
-        {
-            let what = "a socket whose peer cannot be saved".to_owned();
-            fates.insert(known.held.inode(), Fate::NotSaved(what));
+    loop {
+        let is_saved = |inode: &u64| fates.get(inode) == Some(&Fate::Saved);
+        let is_lost = |known: &&Known<'_>| {
+            is_saved(&known.held.inode()) && known.needs().is_some_and(|peer| !is_saved(&peer))
+        };
+        let Some(lost) = all.values().find(is_lost).map(|known| known.held.inode()) else { break };
+        fates.insert(lost, Fate::NotSaved("a socket whose peer cannot be saved".to_owned()));
+    }
+    for (inode, known) in &all {
+        if fates.get(inode) == Some(&Fate::Saved) {
+            out.look_at(known.held.open.subject.pid());
+            let identity = if known.told.file.is_some() && !known.name.is_empty() {
+                file::identify(known.held, &known.told, &known.name, out)
+            } else {
+                Some(FileIdentity::default())
+            };
+            match identity {
+                Some(identity) => {
+                    let note = note(known, identity, &all, out)?;
+                    out.note(note);
+                }
+                None => {
+                    let what = format!("a socket whose file, {}, is not at its place", text(&known.name));
+                    fates.insert(*inode, Fate::NotSaved(what));
+                }
+            }
         }
     }
-    for known in &known {
-        if fates.get(&known.held.inode()) == Some(&Fate::Saved) {
-            let note = note(known, &by_inode, out)?;
-            out.note(note);
-        }
-    }
-    let fate_of = |known: &Known<'_>| fates.remove(&known.held.inode()).unwrap_or(Fate::Saved);
-    let mut fate_of = fate_of;
-    Ok(known.iter().map(|known| (known.held.description, fate_of(known))).collect())
+    let fates = all.iter().filter_map(|(inode, known)| Some((known.held.description, fates.remove(inode)?)));
+    Ok(fates.collect())
+}
+
+fn text(name: &[u8]) -> Text {
+    Text(name.to_vec())
 }
 
 /// What waits to be read from each.
@@ -96,59 +171,85 @@ fn queues(sockets: &[&Held<'_>]) -> Result<Vec<Queue>, Error> {
 }
 
 /// What becomes of a socket.
-fn fate(known: &Known<'_>, all: &BTreeMap<u64, &Known<'_>>) -> Fate {
-    let not_saved = |what: &str| Fate::NotSaved(what.to_owned());
+fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
+    let not_saved = |what: &str| Fate::NotSaved(format!("a socket {what}"));
+    let state = known.state();
+    let is_ours = |inode: &u64| all.contains_key(inode);
+    let listens =
+        |name: &[u8]| all.values().any(|other| other.state() == UnixState::Listening && other.name == name);
+    let messages = &known.queue.messages;
+    if known.needs().is_some_and(|peer| !is_ours(&peer)) {
+        return Fate::Outside("a socket connected to a process outside of the tree".to_owned());
+    }
     if let Some(what) = known.queue.unreadable {
-        return Fate::NotSaved(format!("a socket {what}"));
+        return not_saved(what);
     }
-    if known.told.state == diag::LISTEN {
-        return not_saved("a listening socket");
+    if messages.iter().any(|message| !message.rights.is_empty()) {
+        return not_saved("with descriptors on their way (SCM_RIGHTS)");
     }
-    if !known.name.is_empty() {
-        return Fate::NotSaved(format!("a socket named {}", binfmt::wire::Text(known.name.clone())));
+    if messages.iter().any(|message| message.credentials.is_some_and(|(pid, ..)| pid != 0)) {
+        return not_saved("with credentials on their way (SCM_CREDENTIALS)");
     }
-    if known.queue.messages.iter().any(|message| !message.rights.is_empty()) {
-        return not_saved("a socket with descriptors on their way (SCM_RIGHTS)");
+    if known.queue.reset && (state != UnixState::PeerGone || known.is(libc::SOCK_DGRAM)) {
+        return not_saved("with an error that waits to be told");
     }
-    let from_whom = |message: &Message| message.credentials.is_some_and(|(pid, ..)| pid != 0);
-    if known.queue.messages.iter().any(from_whom) {
-        return not_saved("a socket with credentials on their way (SCM_CREDENTIALS)");
+    if known.told.pending.iter().any(|inode| !is_ours(inode)) {
+        return not_saved("where a connection waits whose other end is gone or outside of the tree");
     }
-    match known.told.peer {
-        Some(peer) if peer != 0 && !all.contains_key(&peer) => {
-            Fate::Outside("a socket connected to a process outside of the tree".to_owned())
-        }
-        _ => Fate::Saved,
+    if state == UnixState::Pending && known.unread != 0 {
+        return not_saved("that has sent something over a connection which nobody has accepted yet");
     }
+    if state == UnixState::PeerGone && !known.peer_name.is_empty() && !listens(&known.peer_name) {
+        return not_saved(&format!("whose peer, {}, is gone", text(&known.peer_name)));
+    }
+    if known.is(libc::SOCK_DGRAM) {
+        return fate_of_datagrams(known, all);
+    }
+    Fate::Saved
+}
+
+/// The same for what only datagram sockets can have: a peer that is connected elsewhere, messages of others.
+fn fate_of_datagrams(known: &Known<'_>, all: &All<'_>) -> Fate {
+    let peer = known.told.peer.and_then(|peer| all.get(&peer));
+    if peer.is_some_and(|peer| {
+        peer.name.is_empty() && peer.told.peer.is_some_and(|other| other != known.held.inode())
+    }) {
+        return Fate::NotSaved("a socket whose peer has no name and is connected to another".to_owned());
+    }
+    let is_there = |name: &[u8]| name.is_empty() || all.values().any(|other| other.name == name);
+    let messages = &known.queue.messages;
+    if let Some(message) = messages.iter().find(|message| !is_there(&message.sender)) {
+        let sender = text(&message.sender);
+        return Fate::NotSaved(format!("a socket with a message from {sender}, which is not in the tree"));
+    }
+    let has_sender =
+        known.told.peer == Some(0) || all.values().any(|other| other.told.peer == Some(known.held.inode()));
+    if !messages.is_empty() && known.name.is_empty() && !has_sender {
+        return Fate::NotSaved("a socket without name and peer, in which messages wait".to_owned());
+    }
+    Fate::Saved
 }
 
 fn note(
     known: &Known<'_>,
-    all: &BTreeMap<u64, &Known<'_>>,
+    file: FileIdentity,
+    all: &All<'_>,
     out: &mut Collected,
 ) -> Result<UnixSocket, Error> {
-    let Known { held, told, queue, name } = known;
+    let Known { held, told, queue, name, peer_name, .. } = known;
     let failed = |error| held.failed("asking who is the peer", error);
-    let peer = told.peer.and_then(|peer| all.get(&peer));
-    let state = match (told.state, told.peer) {
-        (diag::LISTEN, _) => UnixState::Listening,
-        (_, None) => UnixState::Alone,
-        (_, Some(0)) => UnixState::PeerGone,
-        (_, Some(_)) => UnixState::Connected,
-    };
-    let peer_name = match getpeername::<UnixAddr>(held.duplicate.as_raw_fd()) {
-        Ok(name) => queue::name_of(&name),
-        Err(Errno::ENOTCONN) => Vec::new(),
-        Err(error) => return Err(failed(error)),
-    };
+    let description = |inode: &u64| all.get(inode).map_or(0, |other| other.held.description);
+    let state = known.state();
     let credentials = getsockopt(&held.duplicate, sockopt::PeerCredentials).map_err(failed)?;
     Ok(UnixSocket {
         description: held.description,
         state,
-        peer: peer.map_or(0, |peer| peer.held.description),
+        peer: known.needs().map_or(0, |peer| description(&peer)),
         name: name.clone().into(),
-        peer_name: peer_name.into(),
+        peer_name: peer_name.clone().into(),
+        file,
         backlog: if state == UnixState::Listening { told.backlog } else { 0 },
+        pending: told.pending.iter().map(description).collect(),
         shut_read: told.shutdown & RCV_SHUTDOWN != 0,
         shut_write: told.shutdown & SEND_SHUTDOWN != 0,
         reset: queue.reset,
@@ -157,7 +258,6 @@ fn note(
         peer_group: credentials.gid(),
         content: content(held, &queue.messages, out),
         messages: queue.messages.iter().map(message).collect(),
-        ..UnixSocket::default()
     })
 }
 

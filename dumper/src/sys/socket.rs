@@ -42,6 +42,23 @@ pub(crate) fn socket_filter(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     Ok(program)
 }
 
+nix::ioctl_read_bad!(outq, libc::TIOCOUTQ, libc::c_int);
+
+/// How much of what was sent through a socket nobody has read yet, in bytes with what the kernel needs for it; 0 if all was.
+pub(crate) fn unread_by_peer(fd: BorrowedFd<'_>) -> Result<i32> {
+    let mut count = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { outq(fd.as_raw_fd(), &raw mut count) }?;
+    Ok(count)
+}
+
+/// The file that has the name of a unix socket, opened with O_PATH (SIOCUNIXFILE); EPERM without CAP_NET_ADMIN.
+pub(crate) fn socket_file(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
+    // SAFETY: this request takes no argument and answers with a new descriptor.
+    owned(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCUNIXFILE) }.into())
+}
+
 /// Takes over a descriptor that the kernel has just made for us.
 pub(crate) fn adopt(number: RawFd) -> OwnedFd {
     // SAFETY: recvmsg(2) has made it, and nobody else knows of it.

@@ -12,6 +12,7 @@ use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::inotify::Watching;
+use crate::rebuild::unix;
 use crate::stage::Stage;
 use crate::sys;
 use binfmt::image::Image;
@@ -184,6 +185,7 @@ pub fn spawn_helper(
                     let keeper = Keeper::spawn(image, plan, control)?;
                     midwife.deliver(keeper.as_ref(), watching, || {})
                 });
+                let status = status.inspect_err(|_| unix::remove_files(image));
                 help_ended(task, status, announcement)
             }
             // Who it is stands in the page before the task looks.

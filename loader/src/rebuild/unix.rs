@@ -1,8 +1,11 @@
-//! Sockets of the domain AF_UNIX: all are made, then connected, then filled with what waited to be read, then shut.
+//! Sockets of the domain AF_UNIX: all are made and named, then connected, then filled with what waited to be read, then shut.
 //!
-//! What waits in a socket is sent by its peer, and where that is gone, by one that goes as it did when all is sent.
+//! A connection with names is made through the socket that listens, which must stand before. Datagram sockets are filled
+//! before they are connected to another than who sends. What waits in a socket is sent by its peer, and where that is gone, by
+//! one that goes as it did when all is sent. Last come those that wait to be accepted.
 
 mod fill;
+mod name;
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::Opened;
@@ -12,38 +15,64 @@ use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::socket::Moment;
 use binfmt::note::unix::{UnixSocket, UnixState};
+use name::Names;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
-use std::collections::BTreeMap;
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, listen, send, shutdown,
+    socketpair,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-
-/// Sockets by their descriptions.
-type Made = BTreeMap<u32, OwnedFd>;
 
 /// Makes all sockets of this domain.
 pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
-    let (mut made, mut gone) = (Made::new(), Made::new());
-    for note in image.all::<UnixSocket>() {
-        if !made.contains_key(&note.description) {
-            make(image, note, &mut made, &mut gone)?;
+    let mut building = Building {
+        image,
+        made: BTreeMap::new(),
+        gone: BTreeMap::new(),
+        named: BTreeSet::new(),
+        names: Names::default(),
+    };
+    let all = || image.all::<UnixSocket>();
+    let is = |state: UnixState| move |note: &&UnixSocket| note.state == state;
+    all().filter(is(UnixState::Listening)).try_for_each(|note| building.listen(note))?;
+    for note in all().filter(|note| note.state != UnixState::Pending) {
+        if !building.made.contains_key(&note.description) {
+            building.make(note)?;
         }
     }
-    for note in image.all::<UnixSocket>() {
-        fill::fill(image, note, &made, &gone)?;
+    for note in all() {
+        building.name(note)?;
     }
-    for note in image.all::<UnixSocket>() {
-        shut(note, &made, &gone).map_err(|error| failed(image, note, "shut", error))?;
+    for note in all() {
+        fill::fill(&building, note)?;
     }
-    drop(gone);
-    for note in image.all::<UnixSocket>() {
-        let Some(fd) = made.remove(&note.description) else { continue };
+    all().try_for_each(|note| building.reach(note))?;
+    all().try_for_each(|note| building.shut(note))?;
+    for listening in all().filter(is(UnixState::Listening)) {
+        listening.pending.iter().try_for_each(|waiting| building.knock(listening, *waiting))?;
+    }
+    building.names.forget_deleted();
+    building.gone.clear();
+    for note in all() {
+        let Some(fd) = building.made.remove(&note.description) else {
+            return Err(Error::Internal("a unix socket was not made"));
+        };
         socket::set_options(fd.as_fd(), socket::of(image, note.description)?, Moment::Last)?;
         if let Some(description) = image.about::<Description>(note.description).next() {
             set_status(&fd, description).map_err(|error| failed(image, note, "make", error))?;
         }
         opened.insert(note.description, fd);
     }
+    building.names.keep();
     Ok(())
+}
+
+/// Removes the files of the sockets that were made, of a tree that never lives.
+pub fn remove_files(image: &Image) {
+    for note in image.all::<UnixSocket>() {
+        name::remove_file(note);
+    }
 }
 
 fn failed(image: &Image, note: &UnixSocket, verb: &str, error: Errno) -> Error {
@@ -52,72 +81,201 @@ fn failed(image: &Image, note: &UnixSocket, verb: &str, error: Errno) -> Error {
     Error::step(format!("{verb} the unix {label}"), error)
 }
 
-/// Makes a socket, and with it the one that it is connected to. One that is gone is kept in `gone` for a while.
-fn make(image: &Image, note: &UnixSocket, made: &mut Made, gone: &mut Made) -> Result<()> {
-    match note.state {
-        UnixState::Alone if peers_with(image, note).is_none() => {
-            made.insert(note.description, socket::make(socket::of(image, note.description)?)?);
-        }
-        UnixState::Alone | UnixState::Connected => {
-            let other = match note.state {
-                UnixState::Connected => image.about::<UnixSocket>(note.peer).next(),
-                _ => peers_with(image, note),
-            };
-            let other = other.ok_or(Error::Internal("the peer of a socket is not there"))?;
-            if made.contains_key(&other.description) {
-                return Err(Error::Internal("two sockets have the same peer"));
+/// The sockets that are being made.
+struct Building<'a> {
+    image: &'a Image,
+    /// By their descriptions.
+    made: BTreeMap<u32, OwnedFd>,
+    /// Peers of those by whose descriptions they stand, until they go.
+    gone: BTreeMap<u32, OwnedFd>,
+    /// Those that have got their names.
+    named: BTreeSet<u32>,
+    names: Names,
+}
+
+impl<'a> Building<'a> {
+    fn note(&self, description: u32) -> Result<&'a UnixSocket> {
+        let note = self.image.about::<UnixSocket>(description).next();
+        note.ok_or(Error::Internal("the peer of a socket is not there"))
+    }
+
+    fn failed(&self, note: &UnixSocket, verb: &str, error: Errno) -> Error {
+        failed(self.image, note, verb, error)
+    }
+
+    /// The socket that is connected to this one.
+    fn peers_with(&self, note: &UnixSocket) -> Option<&'a UnixSocket> {
+        let is_connected =
+            |other: &&UnixSocket| other.state == UnixState::Connected && other.peer == note.description;
+        self.image.all::<UnixSocket>().find(is_connected)
+    }
+
+    fn is_datagram(&self, note: &UnixSocket) -> Result<bool> {
+        Ok(socket::of(self.image, note.description)?.kind == libc::SOCK_DGRAM.cast_unsigned())
+    }
+
+    /// A socket alone.
+    fn single(&self, note: &UnixSocket) -> Result<OwnedFd> {
+        socket::make(socket::of(self.image, note.description)?)
+    }
+
+    fn name(&mut self, note: &UnixSocket) -> Result<()> {
+        // An accepted one has that of who listens.
+        let Some(fd) = self.made.get(&note.description).filter(|_| self.named.insert(note.description))
+        else {
+            return Ok(());
+        };
+        self.names.give(self.image, note, fd.as_fd())
+    }
+
+    fn listen(&mut self, note: &UnixSocket) -> Result<()> {
+        let fd = self.single(note)?;
+        self.made.insert(note.description, fd);
+        self.name(note)?;
+        let backlog = i32::try_from(note.backlog).unwrap_or(i32::MAX);
+        // nix permits no more than SOMAXCONN, which is not the limit of this kernel.
+        let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXALLOWABLE);
+        let fd = self.made.get(&note.description).ok_or(Error::Internal("a unix socket was not made"))?;
+        listen(fd, backlog).map_err(|error| self.failed(note, "listen with", error))
+    }
+
+    /// The listening socket of this name.
+    fn listening(&self, name: &[u8]) -> Option<&'a UnixSocket> {
+        let is_it = |other: &&UnixSocket| {
+            other.state == UnixState::Listening && !name.is_empty() && other.name.0 == name
+        };
+        self.image.all::<UnixSocket>().find(is_it)
+    }
+
+    /// Makes a socket, and with it the one that it is connected to. One that is gone is kept in `gone` for a while.
+    fn make(&mut self, note: &'a UnixSocket) -> Result<()> {
+        let is_datagram = self.is_datagram(note)?;
+        match note.state {
+            UnixState::PeerGone => {
+                let (one, two) = self.connected(note, None)?;
+                self.made.insert(note.description, one);
+                self.gone.insert(note.description, two);
             }
-            let (one, two) = pair(image, note)?;
-            socket::set_options(two.as_fd(), socket::of(image, other.description)?, Moment::First)?;
-            for (note, fd) in [(note, &one), (other, &two)] {
-                if note.peer == 0 {
-                    sys::disconnect(fd.as_fd()).map_err(|error| failed(image, note, "make", error))?;
+            UnixState::Connected => {
+                let other = self.note(note.peer)?;
+                let is_mutual = other.state == UnixState::Connected && other.peer == note.description;
+                if is_datagram && !is_mutual && !other.name.0.is_empty() {
+                    // It is connected by that name.
+                    self.made.insert(note.description, self.single(note)?);
+                    return Ok(());
+                }
+                if self.made.contains_key(&other.description) || !is_datagram && !is_mutual {
+                    return Err(Error::Internal("two sockets have the same peer"));
+                }
+                let (one, two) = self.connected(note, Some(other))?;
+                if !is_mutual {
+                    sys::disconnect(two.as_fd()).map_err(|error| self.failed(other, "make", error))?;
+                }
+                self.made.insert(note.description, one);
+                self.made.insert(other.description, two);
+            }
+            UnixState::Alone if is_datagram && note.name.0.is_empty() && self.peers_with(note).is_some() => {
+                // Who is connected to it, makes it.
+                if let Some(other) = self.peers_with(note) {
+                    self.make(other)?;
                 }
             }
-            made.insert(note.description, one);
-            made.insert(other.description, two);
+            UnixState::Alone => {
+                self.made.insert(note.description, self.single(note)?);
+            }
+            UnixState::Listening | UnixState::Pending => {}
         }
-        UnixState::PeerGone => {
-            let (one, two) = pair(image, note)?;
-            made.insert(note.description, one);
-            gone.insert(note.description, two);
-        }
-        UnixState::Listening | UnixState::Pending => {
-            return Err(Error::Internal("a socket listens, which nobody saves"));
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The socket that is connected to this one.
-fn peers_with<'a>(image: &'a Image, note: &UnixSocket) -> Option<&'a UnixSocket> {
-    image.all::<UnixSocket>().find(|other| other.peer == note.description)
-}
-
-/// A pair of sockets, the first of which has the options that it has from the start.
-fn pair(image: &Image, note: &UnixSocket) -> Result<(OwnedFd, OwnedFd)> {
-    let common = socket::of(image, note.description)?;
-    let kind =
-        SockType::try_from(common.kind.cast_signed()).map_err(|error| failed(image, note, "make", error))?;
-    let (one, two) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|error| failed(image, note, "make", error))?;
-    socket::set_options(one.as_fd(), common, Moment::First)?;
-    Ok((one, two))
-}
-
-/// Shuts what was shut. Has the peer that goes leave something unread if its end was told as ECONNRESET.
-fn shut(note: &UnixSocket, made: &Made, gone: &Made) -> std::result::Result<(), Errno> {
-    let Some(fd) = made.get(&note.description) else { return Ok(()) };
-    if note.reset && gone.contains_key(&note.description) {
-        send(fd.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+    /// Two connected sockets: the one of `note`, and its peer.
+    fn connected(&mut self, note: &UnixSocket, other: Option<&UnixSocket>) -> Result<(OwnedFd, OwnedFd)> {
+        let common = socket::of(self.image, note.description)?;
+        let of_other = other.map(|other| socket::of(self.image, other.description)).transpose()?;
+        let peer_name = other.map_or(&note.peer_name, |other| &other.name);
+        if let Some(listening) = self.listening(&note.name.0) {
+            let client = socket::make(of_other.unwrap_or(common))?;
+            if let Some(other) = other {
+                self.named.insert(other.description);
+                self.names.give(self.image, other, client.as_fd())?;
+            }
+            self.named.insert(note.description);
+            let server = self.accepted(listening, &client)?;
+            socket::set_options(server.as_fd(), common, Moment::First)?;
+            return Ok((server, client));
+        }
+        if let Some(listening) = self.listening(&peer_name.0) {
+            let client = socket::make(common)?;
+            self.named.insert(note.description);
+            self.names.give(self.image, note, client.as_fd())?;
+            if let Some(other) = other {
+                self.named.insert(other.description);
+            }
+            let server = self.accepted(listening, &client)?;
+            if let Some(of_other) = of_other {
+                socket::set_options(server.as_fd(), of_other, Moment::First)?;
+            }
+            return Ok((client, server));
+        }
+        let failed = |error| self.failed(note, "make", error);
+        let kind = SockType::try_from(common.kind.cast_signed()).map_err(failed)?;
+        let (one, two) =
+            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        socket::set_options(one.as_fd(), common, Moment::First)?;
+        if let Some(of_other) = of_other {
+            socket::set_options(two.as_fd(), of_other, Moment::First)?;
+        }
+        Ok((one, two))
     }
-    let how = match (note.shut_read, note.shut_write) {
-        (false, false) => return Ok(()),
-        // The end of the peer does it.
-        _ if gone.contains_key(&note.description) => return Ok(()),
-        (true, false) => Shutdown::Read,
-        (false, true) => Shutdown::Write,
-        (true, true) => Shutdown::Both,
-    };
-    shutdown(fd.as_raw_fd(), how)
+
+    /// What a listening socket accepts when `client` connects to it, where nobody else waits.
+    fn accepted(&self, listening: &UnixSocket, client: &OwnedFd) -> Result<OwnedFd> {
+        name::reach(listening, client.as_fd())?;
+        let fd =
+            self.made.get(&listening.description).ok_or(Error::Internal("a unix socket was not made"))?;
+        let accepted = accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
+        accepted.map(sys::adopt).map_err(|error| self.failed(listening, "accept from", error))
+    }
+
+    /// Connects a datagram socket to one by its name, whose own peer is another.
+    fn reach(&self, note: &UnixSocket) -> Result<()> {
+        if note.state != UnixState::Connected || !self.is_datagram(note)? {
+            return Ok(());
+        }
+        let other = self.note(note.peer)?;
+        let Some(fd) = self.made.get(&note.description) else { return Ok(()) };
+        let is_mutual = other.state == UnixState::Connected && other.peer == note.description;
+        if is_mutual || other.name.0.is_empty() { Ok(()) } else { name::reach(other, fd.as_fd()) }
+    }
+
+    /// Has a socket wait to be accepted.
+    fn knock(&mut self, listening: &UnixSocket, waiting: u32) -> Result<()> {
+        let note = self.note(waiting)?;
+        let fd = self.single(note)?;
+        self.made.insert(waiting, fd);
+        self.name(note)?;
+        let fd = self.made.get(&waiting).ok_or(Error::Internal("a unix socket was not made"))?;
+        name::reach(listening, fd.as_fd())?;
+        self.shut(note)
+    }
+
+    /// Shuts what was shut. Has the peer that goes leave something unread if its end was told as ECONNRESET.
+    fn shut(&self, note: &UnixSocket) -> Result<()> {
+        let Some(fd) = self.made.get(&note.description) else { return Ok(()) };
+        let is_gone = self.gone.contains_key(&note.description);
+        let done = (|| {
+            if note.reset && is_gone {
+                send(fd.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+            }
+            match (note.shut_read, note.shut_write) {
+                // The end of the peer does it.
+                _ if is_gone && !self.is_datagram(note).unwrap_or(false) => Ok(()),
+                (false, false) => Ok(()),
+                (true, false) => shutdown(fd.as_raw_fd(), Shutdown::Read),
+                (false, true) => shutdown(fd.as_raw_fd(), Shutdown::Write),
+                (true, true) => shutdown(fd.as_raw_fd(), Shutdown::Both),
+            }
+        })();
+        done.map_err(|error| self.failed(note, "shut", error))
+    }
 }

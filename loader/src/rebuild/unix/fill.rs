@@ -1,38 +1,97 @@
-//! What waited to be read, sent again.
+//! What waited to be read, sent again: by the peer, by what stands for one that is gone, or by the socket of the sender's name.
 
-use super::{Made, failed, peers_with};
+use super::{Building, name};
 use crate::error::{Error, Result};
 use crate::rebuild::content;
 use crate::sys;
-use binfmt::image::Image;
-use binfmt::note::unix::UnixSocket;
+use binfmt::note::unix::{UnixSocket, UnixState};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, sendto, socket};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// Has a socket's peer, or in its place that in `gone`, send what waited there to be read.
-pub(super) fn fill(image: &Image, note: &UnixSocket, made: &Made, gone: &Made) -> Result<()> {
+/// Sends what waited in a socket to be read.
+pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
     if note.messages.is_empty() {
         return Ok(());
     }
-    let peer = || peers_with(image, note).and_then(|peer| made.get(&peer.description));
-    let sender = gone.get(&note.description).or_else(peer);
-    let sender = sender.ok_or(Error::Internal("nobody can have sent what waits in a socket"))?;
-    let bytes = if note.content == 0 { Vec::new() } else { content(image, note.content)? };
-    let room = Room::make(sender, bytes.len(), note.messages.len());
-    let room = room.map_err(|error| failed(image, note, "make room to fill", error))?;
+    let failed = |verb: &str, error| building.failed(note, verb, error);
+    let bytes = if note.content == 0 { Vec::new() } else { content(building.image, note.content)? };
+    let nobody = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|error| failed("fill", error))?;
+    let mut senders = BTreeMap::new();
+    for message in &note.messages {
+        let name = message.sender.0.as_slice();
+        if !senders.contains_key(name) {
+            let (fd, way) = sender(building, note, name, &nobody)?;
+            let room = Room::make(fd, bytes.len(), note.messages.len());
+            senders.insert(name, (room.map_err(|error| failed("make room to fill", error))?, way));
+        }
+    }
     let mut rest = bytes.as_slice();
     for message in &note.messages {
         let len = usize::try_from(message.len_bytes).unwrap_or(usize::MAX).min(rest.len());
         let (own, after) = rest.split_at(len);
-        send_all(sender, own).map_err(|error| failed(image, note, "fill", error))?;
+        let Some((room, way)) = senders.get(message.sender.0.as_slice()) else { continue };
+        match way {
+            Way::Connected => send_all(room.sender, own).map_err(|error| failed("fill", error))?,
+            Way::ByName => send_to(note, room.sender, own)?,
+        }
         rest = after;
     }
-    room.give_back().map_err(|error| failed(image, note, "fill", error))
+    let mut rooms = senders.into_values().map(|(room, _)| room);
+    rooms.try_for_each(Room::give_back).map_err(|error| failed("fill", error))
+}
+
+/// How a message comes to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From who is connected to it.
+    Connected,
+    /// To its name.
+    ByName,
+}
+
+/// Who sends messages that bear a name.
+fn sender<'a>(
+    building: &'a Building<'_>,
+    note: &UnixSocket,
+    name: &[u8],
+    nobody: &'a OwnedFd,
+) -> Result<(BorrowedFd<'a>, Way)> {
+    let peer = building.peers_with(note).filter(|peer| {
+        let is_mutual = note.state == UnixState::Connected && note.peer == peer.description;
+        is_mutual || note.name.0.is_empty()
+    });
+    let stands_for = building.gone.get(&note.description).map(|fd| (fd, note.peer_name.0.as_slice()));
+    let peer = peer.and_then(|peer| Some((building.made.get(&peer.description)?, peer.name.0.as_slice())));
+    let connected = stands_for.or(peer);
+    if let Some((fd, own)) = connected
+        && (own == name || name.is_empty() || !building.is_datagram(note)?)
+    {
+        return Ok((fd.as_fd(), Way::Connected));
+    }
+    if name.is_empty() {
+        return Ok((nobody.as_fd(), Way::ByName));
+    }
+    let named = building.image.all::<UnixSocket>().find(|other| other.name.0 == name);
+    let named = named.and_then(|other| building.made.get(&other.description));
+    let named = named.ok_or(Error::Internal("nobody can have sent what waits in a socket"))?;
+    Ok((named.as_fd(), Way::ByName))
+}
+
+/// Sends a message to the name of a socket.
+fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    let failed = |error| Error::step(format!("send to the unix socket {}", note.name), error);
+    let address = name::address(&note.name.0).map_err(failed)?;
+    let back = name::stand_for(note)?;
+    let sent = sendto(sender.as_raw_fd(), bytes, &address, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    name::go_back(back)?;
+    sent.map(drop).map_err(failed)
 }
 
 /// Sends a message, or a piece of a stream, which may go in several.
-fn send_all(sender: &OwnedFd, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
+fn send_all(sender: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     loop {
         let sent = send(sender.as_raw_fd(), bytes, flags)?;
@@ -52,9 +111,8 @@ struct Room<'a> {
 
 impl<'a> Room<'a> {
     /// Makes room for so many bytes in so many messages, each of which takes some more.
-    fn make(sender: &'a OwnedFd, bytes: usize, messages: usize) -> std::result::Result<Room<'a>, Errno> {
+    fn make(sender: BorrowedFd<'a>, bytes: usize, messages: usize) -> std::result::Result<Room<'a>, Errno> {
         const EACH_BYTES: usize = 4 << 10;
-        let sender = sender.as_fd();
         let needed = bytes.saturating_mul(2).saturating_add((messages + 16).saturating_mul(EACH_BYTES));
         let needed = i32::try_from(needed).map_err(|_| Errno::EFBIG)?;
         let size = sys::socket_number(sender, libc::SOL_SOCKET, libc::SO_SNDBUF)?;
