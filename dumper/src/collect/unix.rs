@@ -222,9 +222,13 @@ fn fate_of_datagrams(known: &Known<'_>, all: &All<'_>) -> Fate {
         let sender = text(&message.sender);
         return Fate::NotSaved(format!("a socket with a message from {sender}, which is not in the tree"));
     }
-    let has_sender =
-        known.told.peer == Some(0) || all.values().any(|other| other.told.peer == Some(known.held.inode()));
-    if !messages.is_empty() && known.name.is_empty() && !has_sender {
+    let has_sender = || {
+        // That is mostly the peer.
+        known.told.peer == Some(0)
+            || peer.is_some_and(|peer| peer.told.peer == Some(known.held.inode()))
+            || all.values().any(|other| other.told.peer == Some(known.held.inode()))
+    };
+    if !messages.is_empty() && known.name.is_empty() && !has_sender() {
         return Fate::NotSaved("a socket without name and peer, in which messages wait".to_owned());
     }
     Fate::Saved

@@ -26,8 +26,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Makes all sockets of this domain.
 pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
+    let connected = image.all::<UnixSocket>().filter(|note| note.state == UnixState::Connected);
     let mut building = Building {
         image,
+        peers: connected.map(|note| (note.peer, note)).collect(),
+        listening: image.all::<UnixSocket>().filter(|note| note.state == UnixState::Listening).collect(),
         made: BTreeMap::new(),
         gone: BTreeMap::new(),
         named: BTreeSet::new(),
@@ -84,6 +87,10 @@ fn failed(image: &Image, note: &UnixSocket, verb: &str, error: Errno) -> Error {
 /// The sockets that are being made.
 struct Building<'a> {
     image: &'a Image,
+    /// Those that are connected to one, by the description of that one. Of several any.
+    peers: BTreeMap<u32, &'a UnixSocket>,
+    /// Those that listen.
+    listening: Vec<&'a UnixSocket>,
     /// By their descriptions.
     made: BTreeMap<u32, OwnedFd>,
     /// Peers of those by whose descriptions they stand, until they go.
@@ -105,9 +112,12 @@ impl<'a> Building<'a> {
 
     /// The socket that is connected to this one.
     fn peers_with(&self, note: &UnixSocket) -> Option<&'a UnixSocket> {
-        let is_connected =
-            |other: &&UnixSocket| other.state == UnixState::Connected && other.peer == note.description;
-        self.image.all::<UnixSocket>().find(is_connected)
+        let own = self.image.about::<UnixSocket>(note.peer).next();
+        let is_mutual = |own: &&UnixSocket| {
+            let both = note.state == UnixState::Connected && own.state == UnixState::Connected;
+            both && own.peer == note.description
+        };
+        own.filter(is_mutual).or_else(|| self.peers.get(&note.description).copied())
     }
 
     fn is_datagram(&self, note: &UnixSocket) -> Result<bool> {
@@ -141,10 +151,7 @@ impl<'a> Building<'a> {
 
     /// The listening socket of this name.
     fn listening(&self, name: &[u8]) -> Option<&'a UnixSocket> {
-        let is_it = |other: &&UnixSocket| {
-            other.state == UnixState::Listening && !name.is_empty() && other.name.0 == name
-        };
-        self.image.all::<UnixSocket>().find(is_it)
+        self.listening.iter().copied().find(|other| !name.is_empty() && other.name.0 == name)
     }
 
     /// Makes a socket, and with it the one that it is connected to. One that is gone is kept in `gone` for a while.

@@ -37,8 +37,8 @@ pub struct Queue {
     more_at: Option<usize>,
 }
 
-/// A message has at most so many bytes; more is a matter of another look.
-const ROOM_BYTES: usize = 256 << 10;
+/// Most messages have no more bytes; others take another look.
+const ROOM_BYTES: usize = 16 << 10;
 /// SCM_MAX_FD descriptors, credentials, a timestamp and more.
 const CONTROL_BYTES: usize = 4 << 10;
 
@@ -68,7 +68,7 @@ pub fn look(socket: BorrowedFd<'_>, kind: i32, peek_offset: i32) -> Result<Queue
         queue.more_at = Some(0);
         return Ok(queue);
     }
-    let Some(message) = peek(socket, waiting.max(ROOM_BYTES))? else { return Ok(queue) };
+    let Some(message) = peek(socket, waiting.max(ROOM_BYTES), || Ok(()))? else { return Ok(queue) };
     let seen = message.bytes.len();
     // An empty packet cannot be told from the end.
     let has_more = if is_stream { seen < waiting } else { kind == libc::SOCK_DGRAM || seen > 0 };
@@ -90,8 +90,9 @@ impl Queue {
             if is_stream && at >= sys::bytes_waiting(socket)? {
                 break;
             }
-            sys::set_peek_offset(socket, i32::try_from(at).map_err(|_| Errno::EFBIG)?)?;
-            let Some(message) = peek(socket, ROOM_BYTES)? else { break };
+            let offset = i32::try_from(at).map_err(|_| Errno::EFBIG)?;
+            let before = || sys::set_peek_offset(socket, offset);
+            let Some(message) = peek(socket, ROOM_BYTES, before)? else { break };
             let seen = message.bytes.len();
             if seen == 0 && kind != libc::SOCK_DGRAM {
                 break;
@@ -103,19 +104,31 @@ impl Queue {
     }
 }
 
-/// The next message, if there is one.
-fn peek(socket: BorrowedFd<'_>, room: usize) -> Result<Option<Message>, Errno> {
+/// The next message, if there is one. What `before` does precedes every look: each moves the offset.
+fn peek(
+    socket: BorrowedFd<'_>,
+    mut room: usize,
+    before: impl Fn() -> Result<(), Errno>,
+) -> Result<Option<Message>, Errno> {
+    loop {
+        before()?;
+        match peek_once(socket, room) {
+            Err(Errno::EAGAIN) => return Ok(None),
+            Ok((_, true)) => room = room.saturating_mul(8),
+            found => return found.map(|(message, _)| Some(message)),
+        }
+    }
+}
+
+/// A message, and whether it is longer than the room for it.
+fn peek_once(socket: BorrowedFd<'_>, room: usize) -> Result<(Message, bool), Errno> {
     let mut bytes = vec![0; room];
     let mut control = vec![0; CONTROL_BYTES];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut message = Message::default();
-    let len = {
+    let (len, is_cut) = {
         let mut window = [IoSliceMut::new(&mut bytes)];
-        let found = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut window, Some(&mut control), flags);
-        let found = match found {
-            Err(Errno::EAGAIN) => return Ok(None),
-            found => found?,
-        };
+        let found = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut window, Some(&mut control), flags)?;
         for part in found.cmsgs()? {
             match part {
                 ControlMessageOwned::ScmRights(numbers) => {
@@ -127,15 +140,12 @@ fn peek(socket: BorrowedFd<'_>, room: usize) -> Result<Option<Message>, Errno> {
                 _ => {}
             }
         }
-        if found.flags.contains(MsgFlags::MSG_TRUNC) {
-            return peek(socket, room.saturating_mul(8));
-        }
         message.sender = found.address.map_or_else(Vec::new, |address| name_of(&address));
-        found.bytes
+        (found.bytes, found.flags.contains(MsgFlags::MSG_TRUNC))
     };
     bytes.truncate(len);
     message.bytes = bytes;
-    Ok(Some(message))
+    Ok((message, is_cut))
 }
 
 /// A name as it stands in notes: a path, or one that begins with a zero byte.

@@ -47,3 +47,13 @@ fn an_error_that_waits_to_be_told_waits_on() {
     assert!(queue.reset && queue.messages.is_empty());
     assert_eq!(recv(reader.as_raw_fd(), &mut [0; 8], MsgFlags::empty()), Err(Errno::ECONNRESET));
 }
+
+#[test]
+fn long_messages_are_seen_whole_behind_others() {
+    let (reader, writer) = pair(SockType::Datagram);
+    for len in [1, 100_000, 17_000, 2] {
+        send(writer.as_raw_fd(), &vec![7; len], MsgFlags::empty()).expect("room");
+    }
+    let lens: Vec<usize> = all(&reader, libc::SOCK_DGRAM).iter().map(Vec::len).collect();
+    assert_eq!(lens, [1, 100_000, 17_000, 2]);
+}
