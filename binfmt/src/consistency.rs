@@ -3,6 +3,8 @@
 //!
 //! [`Image::open`] has checked each note by itself. A resume relies on what is checked here.
 
+mod inet;
+
 use crate::address::Span;
 use crate::image::{Image, Owner, ROOT_MEMORY, Segment};
 use crate::note::Note;
@@ -10,6 +12,7 @@ use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
+use crate::note::inet::InetSocket;
 use crate::note::inotify::{Inotify, NUMBER_MAX};
 use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
 use crate::note::pid_namespace::PidNamespace;
@@ -43,6 +46,7 @@ pub fn check(image: &Image) -> Vec<String> {
     check_system_v(image, &mut checker);
     checker.once("pseudo-terminal", image.all::<PseudoTerminal>().map(|terminal| terminal.index));
     check_sockets(image, &mut checker);
+    inet::check(image, &mut checker);
     check_pid_namespaces(image, &known, &mut checker);
     checker.wrong
 }
@@ -240,6 +244,7 @@ fn contents(note: &Note) -> Vec<u32> {
         Note::Pipe(pipe) => vec![pipe.content, of(&pipe.fifo)],
         Note::Inotify(inotify) => inotify.watches.iter().map(|watch| of(&watch.file)).collect(),
         Note::UnixSocket(socket) => vec![socket.content, of(&socket.file)],
+        Note::InetSocket(socket) => vec![socket.content],
         Note::Filesystem(filesystem) => vec![of(&filesystem.root), of(&filesystem.working_directory)],
         _ => Vec::new(),
     }
@@ -277,9 +282,12 @@ fn check_system_v(image: &Image, checker: &mut Checker) {
 fn check_sockets(image: &Image, checker: &mut Checker) {
     let unix: Vec<u32> = image.all::<UnixSocket>().map(|socket| socket.description).collect();
     let mut unix = checker.once("unix socket", unix.into_iter());
+    let inet = image.all::<InetSocket>().map(|socket| socket.description);
+    let mut inet = checker.once("IP socket", inet);
     for Socket { description, domain, .. } in image.all::<Socket>() {
         let is_there = match domain.cast_signed() {
             libc::AF_UNIX => unix.remove(description),
+            libc::AF_INET | libc::AF_INET6 => inet.remove(description),
             _ => false,
         };
         if !is_there {
@@ -287,6 +295,7 @@ fn check_sockets(image: &Image, checker: &mut Checker) {
         }
     }
     unix.iter().for_each(|id| checker.wrong.push(format!("description {id} is no unix socket")));
+    inet.iter().for_each(|id| checker.wrong.push(format!("description {id} is no IP socket")));
 }
 
 /// Pid namespaces lie in each other, each has its init, and an id is one thing's there; all threads of a task live in the

@@ -23,6 +23,7 @@ pub mod write;
 use allow::Allow;
 use binfmt::address::Pid;
 use binfmt::image::{Layout, Segment};
+use collect::inet::Tcp;
 use collect::{Collected, Outcome};
 use error::{Error, Findings};
 use freeze::{Frozen, Tree};
@@ -55,6 +56,8 @@ pub struct Options {
     pub afterwards: Afterwards,
     /// What may be lost.
     pub allow: Vec<Allow>,
+    /// What becomes of TCP connections, if they need not stand in the way.
+    pub tcp: Option<Tcp>,
     /// How long to wait for a thread to stand still.
     pub timeout: Duration,
 }

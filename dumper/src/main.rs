@@ -4,6 +4,7 @@ use binfmt::address::Pid;
 use binfmt::human::counted;
 use clap::{CommandFactory, Parser};
 use dumper::allow::Allow;
+use dumper::collect::inet::Tcp;
 use dumper::error::{Error, Status};
 use dumper::{Afterwards, Options};
 use std::io::Write;
@@ -38,6 +39,9 @@ struct Arguments {
     /// Save it although this is lost; may be given more than once
     #[arg(long, value_name = "WHAT")]
     allow: Vec<Allow>,
+    /// What becomes of TCP connections, which else stand in the way
+    #[arg(long, value_name = "HOW")]
+    tcp: Option<Tcp>,
     /// How long to wait for a thread that does not stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     timeout: f64,
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         output: arguments.output.clone(),
         afterwards,
         allow: arguments.allow.clone(),
+        tcp: arguments.tcp,
         timeout: Duration::from_secs_f64(arguments.timeout),
     };
     match run(&arguments, &options) {

@@ -3,12 +3,14 @@
 
 mod epoll;
 mod handle;
+mod inet;
 mod ptrace;
 mod socket;
 mod terminal;
 
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
+pub(crate) use inet::*;
 pub(crate) use ptrace::*;
 pub(crate) use socket::*;
 pub(crate) use terminal::*;

@@ -6,10 +6,12 @@
 //! moved everything of the loader's into it, so a range outside of the hole holds no Rust object.
 #![allow(unsafe_code)]
 
+mod inet;
 mod process;
 mod shm;
 mod socket;
 
+pub use inet::{Queue, bytes_waiting, socket_queue};
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
     while_waiting,

@@ -102,6 +102,7 @@ pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod host;
+pub mod inet;
 pub mod inotify;
 pub mod limit;
 pub mod lock;
@@ -188,6 +189,8 @@ table! {
     0x434b_007a socket::Socket,
     /// A socket of the domain AF_UNIX.
     0x434b_007b unix::UnixSocket,
+    /// An IP socket.
+    0x434b_007c inet::InetSocket,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

@@ -3,6 +3,7 @@
 //! What differs from a fresh socket of the same kind is recorded, option by option, by the table below. A domain adds a note
 //! of its own (`UnixSocket`, ...), and options of its own levels by a table of its own.
 
+use crate::note::inet;
 use crate::wire::{Bytes, record};
 
 record! {
@@ -157,7 +158,15 @@ pub const SOCKET_OPTIONS: &[KnownOption] = &[
 
 /// Which options sockets of which domains may have. A domain with options of its own levels has a row here; no domain
 /// stands for all.
-const TABLES: &[(&[i32], &[KnownOption])] = &[(&[], SOCKET_OPTIONS)];
+const TABLES: &[(&[i32], &[KnownOption])] = &[
+    (&[], SOCKET_OPTIONS),
+    (IP, inet::IP_OPTIONS),
+    (&[libc::AF_INET6], inet::IPV6_OPTIONS),
+    (IP, inet::TCP_OPTIONS),
+    (IP, inet::UDP_OPTIONS),
+];
+
+const IP: &[i32] = &[libc::AF_INET, libc::AF_INET6];
 
 /// The options that sockets of a domain may have, in the order in which they are set.
 pub fn options_of(domain: u32) -> impl Iterator<Item = &'static KnownOption> {

@@ -11,6 +11,7 @@ pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod host;
+pub mod inet;
 pub mod inotify;
 pub mod limit;
 pub mod lock;

@@ -3,7 +3,7 @@
 //! Everything is asked through a duplicate, which shares the description: what is changed there is changed for the program.
 
 use super::descriptor::{Open, STANDARD_STREAMS};
-use super::{Collected, unix};
+use super::{Collected, inet, unix};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::sys;
@@ -113,6 +113,7 @@ pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<Descript
         ours.iter().copied().filter(|socket| domains.contains(&socket.family.domain)).collect()
     };
     // Each domain says what becomes of its own, by description; those of a domain that has no row here are named.
+    fates.extend(inet::collect(&of(&[libc::AF_INET, libc::AF_INET6]), out)?);
     fates.extend(unix::collect(&of(&[libc::AF_UNIX]), out)?);
     let mut kinds = Vec::with_capacity(sockets.len());
     for socket in sockets {
@@ -136,7 +137,11 @@ pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<Descript
 fn note(socket: &Held<'_>, fresh: &mut Fresh, out: &mut Collected) -> Result<Socket, Error> {
     let Family { domain, kind, protocol } = socket.family;
     let mut options = Vec::new();
+    let left_out = inet::left_out(socket)?;
     for (known, usual) in options_of(domain.cast_unsigned()).zip(fresh.options(socket.family)) {
+        if left_out.contains(&(known.level, known.name)) {
+            continue;
+        }
         let value = match read(socket.duplicate.as_fd(), known) {
             Ok(value) => value,
             Err(Errno::EACCES) if known.setter == Setter::Filter => {

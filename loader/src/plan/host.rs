@@ -6,7 +6,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::{shm, terminal, timerfd};
+use crate::rebuild::{inet, shm, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -133,6 +133,7 @@ impl Host {
         }
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
+        refusals.extend(inet::refusals(image));
         refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals
     }

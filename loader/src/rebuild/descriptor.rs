@@ -1,7 +1,9 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd};
+use crate::rebuild::{
+    epoll, eventfd, file, inet, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd,
+};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
@@ -69,7 +71,10 @@ pub fn shared_steps(image: &Image) -> Vec<String> {
             DescriptionKind::Outside | DescriptionKind::Terminal | DescriptionKind::Closed
         )
     };
-    let line = |description: &Description| format!("ckpt: open({})  # once for all", description.label);
+    let line = |description: &Description| match inet::step(image, description.id) {
+        Some(calls) => format!("ckpt: {calls}  # once for all"),
+        None => format!("ckpt: open({})  # once for all", description.label),
+    };
     shared.filter(is_opened).map(line).collect()
 }
 
@@ -110,7 +115,10 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
             format!("inotify_add_watch()  # {numbers} watches {}", inotify::watched(image, description.id))
         }
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
-        _ => format!("open({})  # descriptor {numbers}", description.label),
+        _ => match inet::step(image, description.id) {
+            Some(calls) => format!("{calls}  # descriptor {numbers}"),
+            None => format!("open({})  # descriptor {numbers}", description.label),
+        },
     };
     let all = image.all::<Description>();
     all.filter_map(|description| Some(line(description, numbers.get(&description.id)?.join(", ")))).collect()

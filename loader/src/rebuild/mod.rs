@@ -15,6 +15,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod filesystem;
+pub mod inet;
 pub mod inotify;
 pub mod limit;
 pub mod lock;

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::Opened;
-use crate::rebuild::unix;
+use crate::rebuild::{inet, unix};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::socket::{KnownOption, Moment, Setter, Socket, SocketOption};
@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of the image.
 pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
-    // Each domain makes its own.
+    // Each domain makes its own. Those of others may be on their way through those of AF_UNIX.
+    inet::rebuild_all(image, opened)?;
     unix::rebuild_all(image, opened)?;
     if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
         return Err(Error::Internal("a socket is of a domain that nobody makes"));

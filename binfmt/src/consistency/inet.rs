@@ -1,0 +1,48 @@
+//! What the loader relies on of IP sockets.
+
+use super::Checker;
+use crate::image::{Image, Owner};
+use crate::note::inet::{InetAddress, InetSocket, InetState};
+use crate::note::socket::Socket;
+
+/// The addresses of IP sockets are of their domain, their states of their type, and what they have received is there.
+pub(super) fn check(image: &Image, checker: &mut Checker) {
+    for note in image.all::<InetSocket>() {
+        let id = note.description;
+        if !image.about::<Socket>(id).all(|socket| fits(note, socket)) {
+            checker.wrong.push(format!("no IP socket is like that of description {id}"));
+        }
+        let len_bytes: u64 = note.received.iter().map(|piece| u64::from(piece.len_bytes)).sum();
+        let is_its = |owner: Owner| note.content != 0 && owner == Owner::Object(note.content);
+        let segments = image.segments.iter().map(|(segment, _)| segment);
+        let its = segments.filter(|segment| is_its(segment.owner)).map(|segment| segment.len_bytes);
+        let stored = its.fold(0, u64::saturating_add);
+        if stored != len_bytes {
+            let text =
+                format!("the IP socket of description {id} has received {len_bytes} bytes, not {stored}");
+            checker.wrong.push(text);
+        }
+    }
+}
+
+fn fits(note: &InetSocket, socket: &Socket) -> bool {
+    let is_stream = socket.kind.cast_signed() == libc::SOCK_STREAM;
+    let address_len = if socket.domain.cast_signed() == libc::AF_INET { 4 } else { 16 };
+    let is_of_domain = |address: &InetAddress| address.address.0.len() == address_len;
+    let of_type = match note.state {
+        InetState::Idle => true,
+        InetState::Listening | InetState::Connecting | InetState::Reset => is_stream,
+        InetState::Connected => !is_stream,
+    };
+    let has_peer = matches!(note.state, InetState::Connected | InetState::Connecting);
+    let sources_fit = note.received.iter().all(|piece| is_stream || is_of_domain(&piece.source));
+    let groups_fit = note.memberships.iter().all(|group| {
+        let is_address = |bytes: &[u8]| bytes.len() == group.group.0.len();
+        matches!(group.group.0.len(), 4 | 16) && group.sources.iter().all(|source| is_address(&source.0))
+    });
+    of_type
+        && is_of_domain(&note.local)
+        && (!has_peer || is_of_domain(&note.peer))
+        && sources_fit
+        && groups_fit
+}

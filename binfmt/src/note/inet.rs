@@ -1,0 +1,240 @@
+//! IP sockets: TCP, UDP and UDP-Lite, of IPv4 and IPv6. The table of their protocols' options is here, too.
+
+use crate::note::socket::{KnownOption, Moment, Setter};
+use crate::wire::{Bytes, Text, enumeration, record};
+
+enumeration! {
+    /// What has become of an IP socket.
+    pub enum InetState: u8 {
+        /// Neither connected nor listening.
+        Idle = 0,
+        /// It listens (TCP).
+        Listening = 1,
+        /// It has a peer (UDP).
+        Connected = 2,
+        /// It is on its way to its peer (TCP); the resume sets out again.
+        Connecting = 3,
+        /// Its connection is over (TCP): what had been received can be read, then it tells of a reset.
+        Reset = 4,
+    }
+}
+
+record! {
+    /// An IP socket.
+    pub struct InetSocket {
+        /// The `Description` and the `Socket` that this note completes.
+        description: u32,
+        /// What has become of it.
+        state: InetState,
+        /// Its own address; the port is 0 if it has none.
+        local: InetAddress,
+        /// That of its peer; the port is 0 if it has none.
+        peer: InetAddress,
+        /// How many connections may wait to be accepted (listen(2)).
+        backlog: u32,
+        /// Multicast groups.
+        memberships: Vec<InetMembership>,
+        /// What was received and not read, in order: datagrams, or the bytes of a connection as one piece.
+        received: Vec<InetPiece>,
+        /// Which object segments carry its bytes; 0 if there are none.
+        content: u32,
+    }
+
+    /// An address and a port.
+    pub struct InetAddress {
+        /// 4 or 16 bytes, in network order; none if there is no address.
+        address: Bytes,
+        /// The port, as people write it.
+        port: u16,
+        /// The interface of a link-local address (sin6_scope_id).
+        scope: u32,
+    }
+
+    /// A multicast group that a socket is a member of.
+    pub struct InetMembership {
+        /// The group: 4 or 16 bytes.
+        group: Bytes,
+        /// Index of the interface.
+        interface: u32,
+        /// Name of the interface, by which it is found again.
+        interface_name: Text,
+        /// Whether `sources` are all that is heard (MCAST_INCLUDE), not all that is not.
+        include: bool,
+        /// Addresses of sources.
+        sources: Vec<Bytes>,
+    }
+
+    /// A piece of what was received.
+    pub struct InetPiece {
+        /// From whom, if it is a datagram.
+        source: InetAddress,
+        /// How long it is.
+        len_bytes: u32,
+    }
+}
+
+macro_rules! options {
+    ($($(#[doc = $doc:literal])* $table:ident $level:ident { $($name:ident $number:literal $moment:ident,)* })*) => {$(
+        $(#[doc = $doc])*
+        pub const $table: &[KnownOption] = &[$(KnownOption {
+            level: libc::$level,
+            name: $number,
+            label: stringify!($name),
+            setter: Setter::Same,
+            moment: Moment::$moment,
+        },)*];
+    )*};
+}
+
+// Numbers of linux/in.h, in6.h, tcp.h, udp.h. What is not here is not the program's to set, or tells nothing: IP_PROTOCOL, TCP_INFO, ...
+options! {
+    /// Options of IP, in the order in which they are set; sockets of IPv6 have them, too. Here and below, a socket that does not
+    /// know one says so.
+    IP_OPTIONS IPPROTO_IP {
+        IP_FREEBIND 15 First,
+        IP_TRANSPARENT 19 First,
+        IP_BIND_ADDRESS_NO_PORT 24 First,
+        IP_LOCAL_PORT_RANGE 51 First,
+        IP_TOS 1 First,
+        IP_TTL 2 First,
+        IP_OPTIONS 4 First,
+        IP_RECVOPTS 6 First,
+        IP_RETOPTS 7 First,
+        IP_PKTINFO 8 First,
+        IP_MTU_DISCOVER 10 First,
+        IP_RECVERR 11 First,
+        IP_RECVTTL 12 First,
+        IP_RECVTOS 13 First,
+        IP_PASSSEC 18 First,
+        IP_ORIGDSTADDR 20 First,
+        IP_MINTTL 21 First,
+        IP_CHECKSUM 23 First,
+        IP_RECVFRAGSIZE 25 First,
+        IP_RECVERR_RFC4884 26 First,
+        IP_MULTICAST_IF 32 Last,
+        IP_MULTICAST_TTL 33 First,
+        IP_MULTICAST_LOOP 34 First,
+        IP_MULTICAST_ALL 49 First,
+        IP_UNICAST_IF 50 First,
+    }
+    /// Options of IPv6.
+    IPV6_OPTIONS IPPROTO_IPV6 {
+        IPV6_V6ONLY 26 First,
+        IPV6_TRANSPARENT 75 First,
+        IPV6_FREEBIND 78 First,
+        IPV6_UNICAST_HOPS 16 First,
+        IPV6_MULTICAST_IF 17 Last,
+        IPV6_MULTICAST_HOPS 18 First,
+        IPV6_MULTICAST_LOOP 19 First,
+        IPV6_MTU_DISCOVER 23 First,
+        IPV6_RECVERR 25 First,
+        IPV6_MULTICAST_ALL 29 First,
+        IPV6_RECVERR_RFC4884 31 First,
+        IPV6_FLOWINFO_SEND 33 First,
+        IPV6_RECVPKTINFO 49 First,
+        IPV6_RECVHOPLIMIT 51 First,
+        IPV6_RECVHOPOPTS 53 First,
+        IPV6_HOPOPTS 54 First,
+        IPV6_RTHDRDSTOPTS 55 First,
+        IPV6_RECVRTHDR 56 First,
+        IPV6_RTHDR 57 First,
+        IPV6_RECVDSTOPTS 58 First,
+        IPV6_DSTOPTS 59 First,
+        IPV6_RECVPATHMTU 60 First,
+        IPV6_DONTFRAG 62 First,
+        IPV6_RECVTCLASS 66 First,
+        IPV6_TCLASS 67 First,
+        IPV6_AUTOFLOWLABEL 70 First,
+        IPV6_ADDR_PREFERENCES 72 First,
+        IPV6_MINHOPCOUNT 73 First,
+        IPV6_RECVORIGDSTADDR 74 First,
+        IPV6_UNICAST_IF 76 First,
+        IPV6_RECVFRAGSIZE 77 First,
+    }
+    /// Options of TCP.
+    TCP_OPTIONS IPPROTO_TCP {
+        TCP_CONGESTION 13 First,
+        TCP_MAXSEG 2 First,
+        TCP_NODELAY 1 First,
+        TCP_KEEPIDLE 4 First,
+        TCP_KEEPINTVL 5 First,
+        TCP_KEEPCNT 6 First,
+        TCP_SYNCNT 7 First,
+        TCP_LINGER2 8 First,
+        TCP_DEFER_ACCEPT 9 First,
+        TCP_WINDOW_CLAMP 10 Last,
+        TCP_QUICKACK 12 Last,
+        TCP_THIN_LINEAR_TIMEOUTS 16 First,
+        TCP_USER_TIMEOUT 18 First,
+        TCP_NOTSENT_LOWAT 25 First,
+        TCP_SAVE_SYN 27 First,
+        TCP_FASTOPEN 23 Last,
+        TCP_FASTOPEN_KEY 33 First,
+        TCP_FASTOPEN_CONNECT 30 First,
+        TCP_FASTOPEN_NO_COOKIE 34 First,
+        TCP_INQ 36 First,
+        TCP_TX_DELAY 37 First,
+        TCP_RTO_MAX_MS 44 First,
+        TCP_RTO_MIN_US 45 First,
+        TCP_DELACK_MAX_US 46 First,
+        TCP_CORK 3 Last,
+    }
+    /// Options of UDP and UDP-Lite.
+    UDP_OPTIONS IPPROTO_UDP {
+        UDP_CORK 1 Last,
+        UDPLITE_SEND_CSCOV 10 First,
+        UDPLITE_RECV_CSCOV 11 First,
+        UDP_ENCAP 100 Last,
+        UDP_NO_CHECK6_TX 101 First,
+        UDP_NO_CHECK6_RX 102 First,
+        UDP_SEGMENT 103 First,
+        UDP_GRO 104 Last,
+    }
+}
+
+impl InetAddress {
+    /// The address, if it is one.
+    pub fn ip(&self) -> Option<std::net::IpAddr> {
+        let four = <[u8; 4]>::try_from(self.address.0.as_slice()).map(std::net::IpAddr::from);
+        four.or_else(|_| <[u8; 16]>::try_from(self.address.0.as_slice()).map(std::net::IpAddr::from)).ok()
+    }
+}
+
+impl std::fmt::Display for InetAddress {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ip() {
+            Some(std::net::IpAddr::V4(ip)) => write!(out, "{ip}:{}", self.port),
+            Some(std::net::IpAddr::V6(ip)) if self.scope != 0 => {
+                write!(out, "[{ip}%{}]:{}", self.scope, self.port)
+            }
+            Some(std::net::IpAddr::V6(ip)) => write!(out, "[{ip}]:{}", self.port),
+            None => write!(out, "*:{}", self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_option_stands_twice() {
+        let all = || [IP_OPTIONS, IPV6_OPTIONS, TCP_OPTIONS, UDP_OPTIONS].into_iter().flatten();
+        let labels: BTreeSet<&str> = all().map(|option| option.label).collect();
+        let numbers: BTreeSet<_> = all().map(|option| (option.level, option.name)).collect();
+        assert_eq!((labels.len(), numbers.len()), (all().count(), all().count()));
+    }
+
+    #[test]
+    fn addresses_are_written_as_usual() {
+        let address = |bytes: &[u8], scope| InetAddress { address: bytes.into(), port: 80, scope };
+        assert_eq!(address(&[127, 0, 0, 1], 0).to_string(), "127.0.0.1:80");
+        assert_eq!(address(&[0; 16], 0).to_string(), "[::]:80");
+        let mut link_local = [0; 16];
+        (link_local[0], link_local[1], link_local[15]) = (0xfe, 0x80, 1);
+        assert_eq!(address(&link_local, 2).to_string(), "[fe80::1%2]:80");
+        assert_eq!(address(&[], 0).to_string(), "*:80");
+        assert_eq!(address(&[1, 2, 3], 0).to_string(), "*:80");
+    }
+}

@@ -1,0 +1,101 @@
+//! UDP and UDP-Lite sockets. The datagrams that wait are peeked at, one behind the other by SO_PEEK_OFF.
+
+use super::super::socket::{Family, Held};
+use super::{Found, Piece, local, multicast, noted, peer};
+use crate::sys::{self, PeekGuard};
+use binfmt::note::inet::{InetSocket, InetState};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+/// No datagram is longer.
+const DATAGRAM_BYTES: usize = 1 << 16;
+/// So many datagrams of one byte fill the largest queue that anybody has set up.
+const DATAGRAMS_MAX: usize = 1 << 20;
+/// How long what has been sent may take to leave.
+const LEAVES_WITHIN: Duration = Duration::from_millis(50);
+
+/// Whether it is a socket of UDP or UDP-Lite.
+pub(super) fn is_one(family: Family) -> bool {
+    family.kind == libc::SOCK_DGRAM && matches!(family.protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE)
+}
+
+/// What there is to say of a UDP socket.
+pub(super) fn collect(socket: &Held<'_>, family: Family) -> Result<Found, Errno> {
+    if is_corked(socket)? {
+        return Ok(Found::NotSaved(
+            "a UDP socket with a datagram that waits for more (UDP_CORK, MSG_MORE)".to_owned(),
+            "nobody can read that but its receiver; try again when it has been sent".to_owned(),
+        ));
+    }
+    let mut note = InetSocket { local: local(socket)?, ..InetSocket::default() };
+    if let Some(peer) = peer(socket)? {
+        (note.state, note.peer) = (InetState::Connected, peer);
+    }
+    note.memberships = multicast::memberships(socket, family)?;
+    Ok(Found::saved(note, waiting(socket)?))
+}
+
+/// Whether a datagram is being put together. Its bytes count as sent and not gone, as do those on their way to the wire.
+fn is_corked(socket: &Held<'_>) -> Result<bool, Errno> {
+    let deadline = Instant::now() + LEAVES_WITHIN;
+    while sys::bytes_unsent(socket.duplicate.as_fd())? > 0 {
+        if Instant::now() > deadline {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(false)
+}
+
+/// Has the offsets of those sockets of which something can be peeked at put back when the value is dropped, or this process is
+/// killed.
+pub(super) fn guard(sockets: &[&Held<'_>]) -> Result<Option<PeekGuard>, Errno> {
+    let mut guarded = Vec::new();
+    for socket in sockets.iter().filter(|socket| is_one(socket.family)) {
+        if has_waiting(socket)? {
+            guarded.push((socket.duplicate.as_raw_fd(), socket.number(libc::SO_PEEK_OFF)?));
+        }
+    }
+    if guarded.is_empty() { Ok(None) } else { PeekGuard::new(&guarded).map(Some) }
+}
+
+/// Whether there is something to look at. What the program itself has peeked at is seen only from an offset of ours.
+fn has_waiting(socket: &Held<'_>) -> Result<bool, Errno> {
+    Ok(socket.number(libc::SO_PEEK_OFF)? >= 0 || peek(socket)?.is_some())
+}
+
+/// The datagrams that wait to be read, which stay where they are. An empty one that was looked at before is not told once more by
+/// Linux, unless it is the first.
+fn waiting(socket: &Held<'_>) -> Result<Vec<Piece>, Errno> {
+    let mut pieces = Vec::new();
+    if !has_waiting(socket)? {
+        return Ok(pieces);
+    }
+    sys::set_peek_offset(socket.duplicate.as_fd(), 0)?;
+    while let Some(piece) = peek(socket)? {
+        if pieces.len() == DATAGRAMS_MAX {
+            return Err(Errno::EMSGSIZE);
+        }
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}
+
+/// The next datagram.
+fn peek(socket: &Held<'_>) -> Result<Option<Piece>, Errno> {
+    let mut bytes = vec![0; DATAGRAM_BYTES];
+    let (len, source) = {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recvmsg::<SockaddrStorage>(socket.duplicate.as_raw_fd(), &mut slices, None, flags) {
+            Ok(got) => (got.bytes, got.address),
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    };
+    bytes.truncate(len);
+    Ok(Some((source.as_ref().map(noted).unwrap_or_default(), bytes)))
+}

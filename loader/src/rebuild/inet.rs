@@ -1,0 +1,238 @@
+//! IP sockets: made in the loader's network namespace, all of them before any of them listens or has a peer, so that those that
+//! have a port in common get it.
+//!
+//! A TCP socket is bound with SO_REUSEADDR, whatever the program had set: connections of the program that was killed wait for
+//! their end at the same port (TIME_WAIT). Whoever listens there keeps it all the same. Connections that are over are made in
+//! [`reset`], what datagram sockets have received in [`datagrams`].
+
+mod datagrams;
+mod objection;
+mod reset;
+
+pub use objection::refusals;
+
+use crate::error::{Error, Result};
+use crate::rebuild::descriptor::Opened;
+use crate::rebuild::{set_status, socket};
+use crate::sys;
+use binfmt::image::Image;
+use binfmt::note::descriptor::Description;
+use binfmt::note::inet::{InetAddress, InetMembership, InetSocket, InetState};
+use binfmt::note::socket::{Moment, Socket};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{Backlog, SockaddrLike, SockaddrStorage, bind, connect, listen};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// A socket, as the image has it.
+#[derive(Clone, Copy)]
+struct Saved<'a> {
+    image: &'a Image,
+    note: &'a InetSocket,
+    socket: &'a Socket,
+}
+
+/// All IP sockets of an image.
+fn all(image: &Image) -> impl Iterator<Item = Saved<'_>> {
+    image.all::<InetSocket>().filter_map(move |note| {
+        let socket = image.about::<Socket>(note.description).next()?;
+        Some(Saved { image, note, socket })
+    })
+}
+
+/// Makes all IP sockets of the image.
+pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
+    let mut made = Vec::new();
+    for saved in all(image) {
+        made.push((saved, if saved.is_over() { reset::make(saved)? } else { saved.make()? }));
+    }
+    for (saved, fd) in &made {
+        saved.note.memberships.iter().try_for_each(|group| join(saved, fd, group))?;
+    }
+    datagrams::fill_all(&made)?;
+    for (saved, fd) in &made {
+        saved.go_on(fd)?;
+    }
+    for (saved, fd) in made {
+        let id = saved.note.description;
+        saved.set_rest(&fd)?;
+        if let Some(description) = image.about::<Description>(id).next() {
+            set_status(&fd, description).map_err(|error| saved.failed("set the flags of", error))?;
+        }
+        opened.insert(id, fd);
+    }
+    Ok(())
+}
+
+impl Saved<'_> {
+    /// What it is, for a person.
+    fn name(&self) -> String {
+        let protocol = match (self.socket.kind.cast_signed(), self.socket.protocol.cast_signed()) {
+            (libc::SOCK_STREAM, _) => "TCP",
+            (_, libc::IPPROTO_UDPLITE) => "UDP-Lite",
+            _ => "UDP",
+        };
+        match self.note.local.port {
+            0 => format!("a {protocol} socket"),
+            _ => format!("a {protocol} socket at {}", self.note.local),
+        }
+    }
+
+    fn failed(&self, what: &str, error: Errno) -> Error {
+        Error::step(format!("{what} {}", self.name()), error)
+    }
+
+    fn is_over(&self) -> bool {
+        self.note.state == InetState::Reset
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.socket.kind.cast_signed() == libc::SOCK_STREAM
+    }
+
+    /// What it is bound to, if it is.
+    fn bound(&self) -> Option<SockaddrStorage> {
+        let is_any = self.note.local.ip().is_none_or(|ip| ip.is_unspecified());
+        if self.is_over() || self.note.local.port == 0 && is_any {
+            return None;
+        }
+        storage(&self.note.local)
+    }
+
+    /// A socket with its options and its address.
+    fn make(&self) -> Result<OwnedFd> {
+        let fd = socket::make(self.socket)?;
+        if let Some(address) = self.bound() {
+            if self.is_tcp() {
+                self.reuse_address(&fd, true)?;
+            }
+            bind(fd.as_raw_fd(), &address).map_err(|error| objection::refused(self, error))?;
+        }
+        Ok(fd)
+    }
+
+    fn reuse_address(&self, fd: &OwnedFd, reuse: bool) -> Result<()> {
+        let value = i32::from(reuse).to_ne_bytes();
+        sys::set_socket_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &value)
+            .map_err(|error| self.failed("set SO_REUSEADDR of", error))
+    }
+
+    /// Whether the program had set SO_REUSEADDR.
+    fn reused_address(&self) -> bool {
+        self.socket.options.iter().any(|option| {
+            (option.level, option.name)
+                == (libc::SOL_SOCKET.cast_unsigned(), libc::SO_REUSEADDR.cast_unsigned())
+                && option.value.0.first().is_some_and(|byte| *byte != 0)
+        })
+    }
+
+    /// Has it listen, or have its peer.
+    fn go_on(&self, fd: &OwnedFd) -> Result<()> {
+        match self.note.state {
+            InetState::Idle | InetState::Reset => Ok(()),
+            InetState::Listening => {
+                let backlog = i32::try_from(self.note.backlog).unwrap_or(i32::MAX);
+                let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXCONN);
+                listen(fd, backlog).map_err(|error| objection::refused(self, error))
+            }
+            InetState::Connected | InetState::Connecting => {
+                let peer = storage(&self.note.peer).ok_or(Error::Internal("a socket has no peer"))?;
+                let nonblocking = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+                fcntl(fd.as_fd(), nonblocking).map_err(|error| self.failed("set the flags of", error))?;
+                match connect(fd.as_raw_fd(), &peer) {
+                    Ok(()) | Err(Errno::EINPROGRESS) => Ok(()),
+                    Err(error) => Err(objection::no_way(self, error)),
+                }
+            }
+        }
+    }
+
+    /// What is set when all that stands.
+    fn set_rest(&self, fd: &OwnedFd) -> Result<()> {
+        if self.is_tcp() && self.bound().is_some() {
+            self.reuse_address(fd, self.reused_address())?;
+        }
+        socket::set_options(fd.as_fd(), self.socket, Moment::Last)
+    }
+}
+
+/// Makes a socket a member of a multicast group.
+fn join(saved: &Saved<'_>, fd: &OwnedFd, group: &InetMembership) -> Result<()> {
+    const MCAST_JOIN_GROUP: i32 = 42;
+    const MCAST_BLOCK_SOURCE: i32 = 43;
+    const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+    let name = group.interface_name.as_path();
+    let interface = nix::net::if_::if_nametoindex(name);
+    let interface = interface.map_err(|error| objection::no_interface(saved, group, error))?;
+    let level = if group.group.0.len() == 4 { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 };
+    let set = |option: i32, source: &[u8]| {
+        let value = group_request(interface, &group.group.0, source);
+        sys::set_socket_option(fd.as_fd(), level, option, &value)
+            .map_err(|error| saved.failed("put a multicast group on", error))
+    };
+    if group.include {
+        return group.sources.iter().try_for_each(|source| set(MCAST_JOIN_SOURCE_GROUP, &source.0));
+    }
+    set(MCAST_JOIN_GROUP, &[])?;
+    group.sources.iter().try_for_each(|source| set(MCAST_BLOCK_SOURCE, &source.0))
+}
+
+/// struct group_req, or with a source struct group_source_req: the interface, then at 8 the group, at 136 the source.
+fn group_request(interface: u32, group: &[u8], source: &[u8]) -> Vec<u8> {
+    const STORAGE_BYTES: usize = 128;
+    let mut bytes = interface.to_ne_bytes().to_vec();
+    bytes.resize(8, 0);
+    for address in [group, source].into_iter().filter(|address| !address.is_empty()) {
+        let end = bytes.len() + STORAGE_BYTES;
+        let (family, gap) = if address.len() == 4 { (libc::AF_INET, 2) } else { (libc::AF_INET6, 6) };
+        bytes.extend_from_slice(&u16::try_from(family).unwrap_or(0).to_ne_bytes());
+        bytes.resize(bytes.len() + gap, 0);
+        bytes.extend_from_slice(address);
+        bytes.resize(end, 0);
+    }
+    bytes
+}
+
+/// An address as the kernel takes it.
+fn storage(address: &InetAddress) -> Option<SockaddrStorage> {
+    let address = match address.ip()? {
+        IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, address.port)),
+        IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, address.port, 0, address.scope)),
+    };
+    let storage = SockaddrStorage::from(address);
+    (storage.len() > 0).then_some(storage)
+}
+
+/// What `--plan` says of a socket.
+pub fn step(image: &Image, description: u32) -> Option<String> {
+    let saved = all(image).find(|saved| saved.note.description == description)?;
+    let kind = if saved.is_tcp() { "SOCK_STREAM" } else { "SOCK_DGRAM" };
+    let local = saved.bound().map_or_else(String::new, |_| format!(" bind({})", saved.note.local));
+    let rest = match saved.note.state {
+        InetState::Idle => String::new(),
+        InetState::Listening => format!(" listen({})", saved.note.backlog),
+        InetState::Connected | InetState::Connecting => format!(" connect({})", saved.note.peer),
+        InetState::Reset => " connect() and reset".to_owned(),
+    };
+    Some(format!("socket({kind}){local}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_for_groups_are_as_the_kernel_reads_them() {
+        let request = group_request(3, &[239, 1, 2, 3], &[]);
+        assert_eq!(
+            (request.len(), &request[..16]),
+            (136, &[3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 239, 1, 2, 3][..])
+        );
+        let request = group_request(3, &[0xff; 16], &[1; 16]);
+        assert_eq!(
+            (request.len(), &request[136..139], &request[144..146]),
+            (264, &[10, 0, 0][..], &[1, 1][..])
+        );
+    }
+}
