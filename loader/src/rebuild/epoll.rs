@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::{dup_above, put, source};
-use crate::rebuild::{fd_path, set_status};
+use crate::rebuild::{fd_path, inet, set_status};
 use crate::shelf::Shelf;
 use crate::sys;
 use binfmt::image::Image;
@@ -227,6 +227,11 @@ impl<'a> Filling<'a> {
         if kind(self.image, target.description) == Some(DescriptionKind::Pipe)
             && let Some(pipe) = self.shelf.description(target.description)
             && self.take_with_ready(pipe)?
+        {
+            return Ok(());
+        }
+        if let Some(socket) = self.shelf.description(target.description)
+            && inet::is_ready_once(self.image, target.description, socket, self.above, || self.take())?
         {
             return Ok(());
         }

@@ -12,7 +12,7 @@ mod reset;
 pub use objection::refusals;
 
 use crate::error::{Error, Result};
-use crate::rebuild::descriptor::Opened;
+use crate::rebuild::descriptor::{Opened, dup_above};
 use crate::rebuild::{set_status, socket};
 use crate::sys;
 use binfmt::image::Image;
@@ -21,9 +21,10 @@ use binfmt::note::inet::{InetAddress, InetMembership, InetSocket, InetState};
 use binfmt::note::socket::{Moment, Socket};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{Backlog, SockaddrLike, SockaddrStorage, bind, connect, listen};
+use nix::poll::PollFlags;
+use nix::sys::socket::{Backlog, MsgFlags, SockaddrLike, SockaddrStorage, bind, connect, listen};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A socket, as the image has it.
 #[derive(Clone, Copy)]
@@ -118,13 +119,12 @@ impl Saved<'_> {
             .map_err(|error| self.failed("set SO_REUSEADDR of", error))
     }
 
-    /// Whether the program had set SO_REUSEADDR.
-    fn reused_address(&self) -> bool {
-        self.socket.options.iter().any(|option| {
-            (option.level, option.name)
-                == (libc::SOL_SOCKET.cast_unsigned(), libc::SO_REUSEADDR.cast_unsigned())
-                && option.value.0.first().is_some_and(|byte| *byte != 0)
-        })
+    /// Whether the program had set an option of the level SOL_SOCKET.
+    fn has(&self, name: i32) -> bool {
+        let wanted = (libc::SOL_SOCKET.cast_unsigned(), name.cast_unsigned());
+        let mut options = self.socket.options.iter();
+        let is_set = |value: &[u8]| value.first().is_some_and(|byte| *byte != 0);
+        options.any(|option| (option.level, option.name) == wanted && is_set(&option.value.0))
     }
 
     /// Has it listen, or have its peer.
@@ -151,7 +151,7 @@ impl Saved<'_> {
     /// What is set when all that stands.
     fn set_rest(&self, fd: &OwnedFd) -> Result<()> {
         if self.is_tcp() && self.bound().is_some() {
-            self.reuse_address(fd, self.reused_address())?;
+            self.reuse_address(fd, self.has(libc::SO_REUSEADDR))?;
         }
         socket::set_options(fd.as_fd(), self.socket, Moment::Last)
     }
@@ -202,6 +202,41 @@ fn storage(address: &InetAddress) -> Option<SockaddrStorage> {
     };
     let storage = SockaddrStorage::from(address);
     (storage.len() > 0).then_some(storage)
+}
+
+/// Has a socket that listens be ready while `take` looks at it, by a connection that nobody else sees; whether it was taken. One of
+/// a group may not be who gets the connection.
+pub fn is_ready_once(
+    image: &Image,
+    description: u32,
+    fd: BorrowedFd<'_>,
+    above: RawFd,
+    take: impl FnOnce() -> Result<bool>,
+) -> Result<bool> {
+    let listens =
+        |saved: &Saved<'_>| saved.note.description == description && saved.note.state == InetState::Listening;
+    let Some(saved) = all(image).find(listens).filter(|saved| !saved.has(libc::SO_REUSEPORT)) else {
+        return Ok(false);
+    };
+    let Some(address) = storage(&saved.note.local) else { return Ok(false) };
+    let failed = |error| saved.failed("make ready, which is watched,", error);
+    let client = sys::make_socket(saved.socket.domain.cast_signed(), libc::SOCK_STREAM, 0).map_err(failed)?;
+    let client = dup_above(client.as_raw_fd(), above).map_err(failed)?;
+    fcntl(client.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+    // Its end leaves nothing at the port.
+    reset::close_by_reset(&client).map_err(failed)?;
+    let _ = connect(client.as_raw_fd(), &address);
+    let is_there = reset::becomes(&client, PollFlags::POLLOUT) && {
+        // It may have to say something first (TCP_DEFER_ACCEPT).
+        nix::sys::socket::send(client.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL).is_ok()
+            && reset::becomes(&fd, PollFlags::POLLIN)
+    };
+    if !is_there {
+        return Ok(false);
+    }
+    let taken = take();
+    nix::sys::socket::accept(fd.as_raw_fd()).map(sys::adopt).map_err(failed)?;
+    taken
 }
 
 /// What `--plan` says of a socket.

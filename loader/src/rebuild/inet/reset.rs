@@ -29,7 +29,8 @@ pub(super) fn make(saved: Saved<'_>) -> Result<OwnedFd> {
     make_room(&fd, bytes.len());
     let peer = join(&fd, domain).map_err(failed)?;
     hand_over(&fd, &peer, &bytes).map_err(failed)?;
-    abort(peer).map_err(failed)?;
+    close_by_reset(&peer).map_err(failed)?;
+    drop(peer);
     wait_for(&fd, is_told).map_err(failed)?;
     restore_size(&fd, size).map_err(failed)?;
     socket::set_options(fd.as_fd(), saved.socket, Moment::First)?;
@@ -94,13 +95,21 @@ fn hand_over(fd: &OwnedFd, peer: &OwnedFd, bytes: &[u8]) -> nix::Result<()> {
     })
 }
 
-/// Closes a connection by a reset.
-fn abort(peer: OwnedFd) -> nix::Result<()> {
+/// Has a socket end its connection by a reset when it is closed.
+pub(super) fn close_by_reset(fd: &OwnedFd) -> nix::Result<()> {
     // struct linger: on, without a time.
     let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-    sys::set_socket_option(peer.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger)?;
-    drop(peer);
-    Ok(())
+    sys::set_socket_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+}
+
+/// Whether a socket comes to what poll(2) is asked for, soon.
+pub(super) fn becomes(fd: &impl AsFd, events: PollFlags) -> bool {
+    const SOON_MS: u16 = 500;
+    let mut fds = [PollFd::new(fd.as_fd(), events)];
+    let answered = poll(&mut fds, PollTimeout::from(SOON_MS));
+    let [fd] = fds;
+    let bad = PollFlags::POLLERR | PollFlags::POLLHUP;
+    answered.is_ok() && fd.revents().is_some_and(|found| found.contains(events) && !found.intersects(bad))
 }
 
 /// Whether the reset has come.
@@ -135,7 +144,8 @@ mod tests {
             make_room(&fd, len);
             let peer = join(&fd, domain).expect("connected");
             hand_over(&fd, &peer, &bytes).expect("handed over");
-            abort(peer).expect("aborted");
+            close_by_reset(&peer).expect("told how");
+            drop(peer);
             wait_for(&fd, is_told).expect("told");
             let (mut read, mut piece) = (Vec::new(), vec![0; 1 << 20]);
             let end = loop {
