@@ -1,9 +1,7 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{
-    epoll, eventfd, file, inet, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd,
-};
+use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
@@ -71,7 +69,7 @@ pub fn shared_steps(image: &Image) -> Vec<String> {
             DescriptionKind::Outside | DescriptionKind::Terminal | DescriptionKind::Closed
         )
     };
-    let line = |description: &Description| match inet::step(image, description.id) {
+    let line = |description: &Description| match socket::step(image, description) {
         Some(calls) => format!("ckpt: {calls}  # once for all"),
         None => format!("ckpt: open({})  # once for all", description.label),
     };
@@ -115,7 +113,7 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
             format!("inotify_add_watch()  # {numbers} watches {}", inotify::watched(image, description.id))
         }
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
-        _ => match inet::step(image, description.id) {
+        _ => match socket::step(image, description) {
             Some(calls) => format!("{calls}  # descriptor {numbers}"),
             None => format!("open({})  # descriptor {numbers}", description.label),
         },

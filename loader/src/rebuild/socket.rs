@@ -6,7 +6,9 @@ use crate::rebuild::descriptor::Opened;
 use crate::rebuild::{inet, unix};
 use crate::sys;
 use binfmt::image::Image;
+use binfmt::note::descriptor::Description;
 use binfmt::note::socket::{KnownOption, Moment, Setter, Socket, SocketOption};
+use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,6 +30,13 @@ pub fn make(note: &Socket) -> Result<OwnedFd> {
     let made = made.map_err(|error| Error::step(format!("make the socket {}", note.inode), error))?;
     set_options(made.as_fd(), note, Moment::First)?;
     Ok(made)
+}
+
+/// What `--plan` says of a socket; `None` for what is none.
+pub fn step(image: &Image, description: &Description) -> Option<String> {
+    let unix = || image.about::<UnixSocket>(description.id).next();
+    let unix = || Some(format!("socket({}{})", description.label, unix::what(unix()?)));
+    inet::step(image, description.id).or_else(unix)
 }
 
 /// What a socket of any domain has.

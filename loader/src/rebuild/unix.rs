@@ -71,6 +71,19 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     Ok(())
 }
 
+/// What `--plan` says of a socket.
+pub fn what(note: &UnixSocket) -> String {
+    let name = if note.name.0.is_empty() { String::new() } else { format!(" named {}", note.name) };
+    let state = match note.state {
+        UnixState::Alone => "",
+        UnixState::Connected => ", connected",
+        UnixState::PeerGone => ", its peer gone",
+        UnixState::Listening => ", listening",
+        UnixState::Pending => ", waiting to be accepted",
+    };
+    format!("{name}{state}")
+}
+
 /// Removes the files of the sockets that were made, of a tree that never lives.
 pub fn remove_files(image: &Image) {
     for note in image.all::<UnixSocket>() {

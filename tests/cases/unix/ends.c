@@ -4,7 +4,7 @@
 /* Pairs that are shut on one side, and whose other end is gone, with and without something that nobody has read. */
 #include "sockets.h"
 
-enum { HALF = 40, HALF_PEER, GONE, GONE_PEER, RESET, RESET_PEER, DGRAM, DGRAM_PEER, PACKET, PACKET_PEER };
+enum { HALF = 40, HALF_PEER, GONE, GONE_PEER, RESET, RESET_PEER, DGRAM, DGRAM_PEER, PACKET, PACKET_PEER, MUTE, MUTE_PEER };
 
 int main(void)
 {
@@ -27,6 +27,8 @@ int main(void)
     sockets_send(PACKET_PEER, "one");
     sockets_send(PACKET_PEER, "two");
     guest_check(close(PACKET_PEER) == 0);
+    sockets_pair(SOCK_DGRAM, MUTE, MUTE_PEER);
+    guest_check(shutdown(MUTE, SHUT_WR) == 0);
 
     guest_checkpoint_here();
 
@@ -48,5 +50,8 @@ int main(void)
     sockets_expect(PACKET, "one");
     sockets_expect(PACKET, "two");
     guest_check(recv(PACKET, &byte, 1, 0) == 0);
+    guest_check(send(MUTE, "x", 1, 0) == -1 && errno == EPIPE);
+    sockets_send(MUTE_PEER, "heard");
+    sockets_expect(MUTE, "heard");
     return 0;
 }
