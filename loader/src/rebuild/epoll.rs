@@ -17,6 +17,7 @@ use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
 use binfmt::note::epoll::{Epoll, EpollTarget};
+use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::epoll::{Epoll as Set, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -192,14 +193,16 @@ impl<'a> Filling<'a> {
     /// had better be told twice than not at all.
     fn was_told(&self, target: &EpollTarget) -> bool {
         let has = |flag: i32| target.events & flag.cast_unsigned() != 0;
+        let is_as_it_was = match kind(self.image, target.description) {
+            Some(DescriptionKind::Pipe | DescriptionKind::Eventfd) => true,
+            // An IP socket may come back in another state than it had.
+            Some(DescriptionKind::Socket) => {
+                self.image.about::<UnixSocket>(target.description).next().is_some()
+            }
+            _ => false,
+        };
         // One that fires once has not fired yet: it would be disarmed.
-        self.note.quiet
-            && has(libc::EPOLLET)
-            && !has(libc::EPOLLONESHOT)
-            && matches!(
-                kind(self.image, target.description),
-                Some(DescriptionKind::Pipe | DescriptionKind::Eventfd | DescriptionKind::Socket)
-            )
+        self.note.quiet && has(libc::EPOLLET) && !has(libc::EPOLLONESHOT) && is_as_it_was
     }
 
     /// Takes what is ready; whether anything was.
