@@ -182,6 +182,7 @@ impl Known {
                 Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
                 Note::Epoll(set) => complete(set.description, DescriptionKind::Epoll),
                 Note::Inotify(inotify) => complete(inotify.description, DescriptionKind::Inotify),
+                Note::MessageQueue(queue) => complete(queue.description, DescriptionKind::MessageQueue),
                 Note::PseudoTerminal(terminal) => {
                     complete(terminal.master, DescriptionKind::PseudoTerminal);
                     let slaves = &terminal.slaves;

@@ -22,6 +22,8 @@ pub enum Allow {
     IoUring,
     /// Bytes that nobody has read in pseudo-terminals with both ends in the tree: they are lost in the image
     TerminalInput,
+    /// POSIX message queues that tell of messages, or hold some and have no name: they come back closed
+    Mqueue,
     /// userfaultfds: they come back closed
     Userfaultfd,
     /// pidfds of who is not of the tree: they come back closed

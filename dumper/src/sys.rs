@@ -4,6 +4,7 @@
 mod epoll;
 mod handle;
 mod inet;
+mod mqueue;
 mod ptrace;
 mod socket;
 mod terminal;
@@ -11,6 +12,7 @@ mod terminal;
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
 pub(crate) use inet::*;
+pub(crate) use mqueue::*;
 pub(crate) use ptrace::*;
 pub(crate) use socket::*;
 pub(crate) use terminal::*;

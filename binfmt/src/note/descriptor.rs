@@ -36,6 +36,8 @@ enumeration! {
         Socket = 12,
         /// `PseudoTerminal`, both ends
         PseudoTerminal = 20,
+        /// `MessageQueue`
+        MessageQueue = 21,
     }
 }
 

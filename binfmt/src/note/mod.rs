@@ -108,6 +108,7 @@ pub mod limit;
 pub mod lock;
 pub mod mapping;
 pub mod memfd;
+pub mod mqueue;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
@@ -183,6 +184,8 @@ table! {
     0x434b_0078 epoll::Epoll,
     /// A pseudo-terminal of which the tree has the master.
     0x434b_0090 terminal::PseudoTerminal,
+    /// A description of a POSIX message queue.
+    0x434b_0091 mqueue::MessageQueue,
     /// An inotify instance.
     0x434b_0079 inotify::Inotify,
     /// A socket: what those of all domains have in common.

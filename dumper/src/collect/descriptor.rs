@@ -6,8 +6,8 @@
 use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{
-    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, pidfd, signalfd, socket, terminal,
-    timerfd,
+    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, mqueue, pidfd, signalfd, socket,
+    terminal, timerfd,
 };
 use crate::allow::Allow;
 use crate::error::Error;
@@ -263,6 +263,7 @@ fn complete(
     let Group { id, first: open, .. } = *group;
     let kind = match kind_of(open) {
         _ if is_path_only(open) => DescriptionKind::File,
+        Looks::File if mqueue::is_queue(open, duplicate) => mqueue::collect(id, open, duplicate, out)?,
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
         Looks::Eventfd => eventfd::collect(id, open, out),

@@ -13,7 +13,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const DELETED: &[u8] = b" (deleted)";
+/// What the kernel adds to the name of a file that has none any more.
+pub const DELETED: &[u8] = b" (deleted)";
 
 /// A file that a magic link of `/proc` leads to, whatever has become of its name.
 #[derive(Debug)]

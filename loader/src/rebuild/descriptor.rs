@@ -1,7 +1,9 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
 use crate::error::{Error, Result};
-use crate::rebuild::{epoll, eventfd, file, inotify, made, memfd, pipe, signalfd, socket, terminal, timerfd};
+use crate::rebuild::{
+    epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd,
+};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
@@ -112,6 +114,7 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
         DescriptionKind::Inotify => {
             format!("inotify_add_watch()  # {numbers} watches {}", inotify::watched(image, description.id))
         }
+        DescriptionKind::MessageQueue => format!("mq_open({})  # descriptor {numbers}", description.label),
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
         _ => match socket::step(image, description) {
             Some(calls) => format!("{calls}  # descriptor {numbers}"),
@@ -119,7 +122,9 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
         },
     };
     let all = image.all::<Description>();
-    all.filter_map(|description| Some(line(description, numbers.get(&description.id)?.join(", ")))).collect()
+    let opened =
+        all.filter_map(|description| Some(line(description, numbers.get(&description.id)?.join(", "))));
+    opened.chain(terminal::pseudo::steps(image, task)).collect()
 }
 
 /// A duplicate of `number`, which must be open, at or above `above`, closed on exec.
@@ -144,6 +149,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
         pipe::rebuild(image, pipe, &mut opened)?;
     }
     terminal::pseudo::make_all(image, &mut opened)?;
+    mqueue::open_all(image, &mut opened)?;
     for description in image.all::<Description>() {
         let id = description.id;
         let fd = match description.kind {
@@ -179,6 +185,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe
             | DescriptionKind::PseudoTerminal
+            | DescriptionKind::MessageQueue
             | DescriptionKind::Outside
             | DescriptionKind::Closed => continue,
             // All together, when what may be on the way through them stands.

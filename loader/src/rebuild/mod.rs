@@ -21,6 +21,7 @@ pub mod limit;
 pub mod lock;
 pub mod mapping;
 pub mod memfd;
+pub mod mqueue;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;

@@ -157,6 +157,16 @@ fn set_node(note: &PseudoTerminal, path: &Path) -> nix::Result<()> {
     nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
 }
 
+/// What `--plan` says of the terminal of the session that a task leads.
+pub fn steps(image: &Image, task: &Task) -> Vec<String> {
+    let own = image.all::<PseudoTerminal>().filter(|note| note.session == task.pid);
+    let step = |note: &PseudoTerminal| {
+        let PseudoTerminal { index, foreground, .. } = note;
+        format!("ioctl(TIOCSCTTY)  # /dev/pts/{index} is its session's, with group {foreground} in front")
+    };
+    own.map(step).collect()
+}
+
 /// In the new leader of a session: makes its terminal the controlling one, if that is one of the tree's.
 pub fn take_control(world: &World<'_>, leader: u32) -> Result<()> {
     let Some(note) = world.image.all::<PseudoTerminal>().find(|note| note.session == leader) else {
