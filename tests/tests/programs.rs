@@ -54,6 +54,7 @@ const PROGRAMS: &[Program] = &[
         &["/usr/bin/script", "-q", "-e", "-c", "/bin/bash {source}/terminal.bash", "/dev/null"],
         TREE,
     ),
+    program("tree_tmux", &["/bin/bash", "{source}/tmux.bash"], TREE),
     program("tree_xargs", &["/bin/sh", "{source}/parallel.sh"], TREE),
     program("bash", &["/bin/bash", "{source}/traps.bash"], SINGLE),
     Program {
