@@ -278,7 +278,7 @@ impl Taker<'_> {
     fn watched(&mut self, set: &str, info: &str) -> io::Result<()> {
         let mut all: Vec<_> = info.lines().filter_map(watched).collect();
         all.sort_unstable();
-        let devices = if all.is_empty() { [0; 2] } else { numbered_devices()? };
+        let devices = if all.is_empty() { [0; 3] } else { numbered_devices()? };
         for (index, (number, what, inode, device)) in all.into_iter().enumerate() {
             let inode = if devices.contains(&device) { self.letters.open.of(&inode) } else { inode };
             self.put(
@@ -314,7 +314,8 @@ impl Taker<'_> {
                 };
                 // A file may have several locks, an instance several watches.
                 let name = match name {
-                    "lock" | "inotify wd" => format!("{name}.{index}"),
+                    "lock" => format!("lock.{index}"),
+                    "inotify wd" => format!("inotify.{index}"),
                     _ => name.to_owned(),
                 };
                 self.put(&format!("fd/{number}/{name}"), value);
@@ -334,12 +335,14 @@ fn watched(line: &str) -> Option<(u32, String, String, u64)> {
     Some((number.parse().ok()?, what.join(" "), inode, u64::from_str_radix(device.trim(), 16).ok()?))
 }
 
-/// The devices whose inodes are numbered as they are made: those of pipes and sockets, as the kernel writes them.
-fn numbered_devices() -> io::Result<[u64; 2]> {
+/// The devices whose inodes are numbered as they are made: those of pipes, sockets and processes, as the kernel writes them.
+fn numbered_devices() -> io::Result<[u64; 3]> {
     use std::os::fd::AsRawFd;
     let (pipe, (socket, _)) = (io::pipe()?, std::os::unix::net::UnixStream::pair()?);
-    let mut devices = [0; 2];
-    for (device, fd) in devices.iter_mut().zip([pipe.0.as_raw_fd(), socket.as_raw_fd()]) {
+    let process = crate::sys::open_process(std::process::id())?;
+    let mut devices = [0; 3];
+    for (device, fd) in devices.iter_mut().zip([pipe.0.as_raw_fd(), socket.as_raw_fd(), process.as_raw_fd()])
+    {
         let id = fs::metadata(format!("/proc/self/fd/{fd}"))?.dev();
         *device = u64::from(libc::major(id)) << 20 | u64::from(libc::minor(id));
     }

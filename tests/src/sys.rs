@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the home of unsafe code in this crate")]
 
 use nix::errno::Errno;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Closes every descriptor from 3 on, before anything of ours is open: what a test runner passes on is no part of a guest's
 /// state, and would make its table of descriptors larger than its own are.
@@ -38,6 +39,14 @@ pub fn have_in_common(one: u32, two: u32, what: Common) -> nix::Result<bool> {
     // SAFETY: for these kinds all arguments are numbers.
     let result = unsafe { libc::syscall(libc::SYS_kcmp, one, two, kind, first, second) };
     Errno::result(result).map(|order| order == 0)
+}
+
+/// A descriptor of a process: pidfd_open(2).
+pub fn open_process(pid: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes numbers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
 }
 
 /// Removes a System V shared memory segment, and says whether it was there.

@@ -1,5 +1,6 @@
 //# expect: resumes
 //# show: inotify presence=deleted
+//# may-differ: fd/*/inotify.* the file behind it is another one
 /* A file that has no name any more is watched as long as somebody has it open. */
 #include "../guest.h"
 #include <sys/inotify.h>
