@@ -2,14 +2,23 @@
 #![allow(unsafe_code, reason = "the home of unsafe code in this crate")]
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::stat::Mode;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Closes every descriptor from 3 on, before anything of ours is open: what a test runner passes on is no part of a guest's
-/// state, and would make its table of descriptors larger than its own are.
-pub fn close_inherited() -> nix::Result<()> {
+/// Gets rid of what a test runner passes on and is no part of a guest's state: every descriptor from 3 on, which would also make
+/// its table of descriptors larger than its own are; signals that a job in the background ignores; a mask for new files that
+/// keeps other users out. To be called before anything of ours is open.
+pub fn leave_runner() -> nix::Result<()> {
     // SAFETY: the call takes no pointers, and at the start of a program nobody owns a descriptor from 3 on.
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-    Errno::result(result).map(drop)
+    Errno::result(result)?;
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    }
+    nix::sys::stat::umask(Mode::from_bits_retain(0o022));
+    Ok(())
 }
 
 /// What two processes may have in common (linux/kcmp.h).

@@ -25,7 +25,7 @@ struct Case {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    sys::close_inherited()?;
+    sys::leave_runner()?;
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -61,7 +61,7 @@ fn printed(command: &mut Command) -> Result<String, Box<dyn Error>> {
 }
 
 fn dump(folder: &Path) -> Outcome {
-    sys::close_inherited()?;
+    sys::leave_runner()?;
     let (source, program) = (folder.join("threads.c"), folder.join("threads"));
     fs::write(&source, SOURCE)?;
     printed(Command::new("gcc").args(["-g", "-O0", "-pthread", "-o"]).arg(&program).arg(&source))?;

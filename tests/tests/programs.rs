@@ -133,7 +133,7 @@ struct Prepared {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    sys::close_inherited()?;
+    sys::leave_runner()?;
     let arguments = Arguments::from_args();
     let shared = if arguments.list { None } else { Some(Arc::new(Shared::gather()?)) };
     let prepare = |program| Arc::new(Prepared { program, reference: OnceLock::new(), turn: Mutex::new(()) });

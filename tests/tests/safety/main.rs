@@ -29,7 +29,7 @@ struct Place<'a> {
 type Test = fn(&Place<'_>) -> Outcome<()>;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    ckpt_tests::sys::close_inherited()?;
+    ckpt_tests::sys::leave_runner()?;
     let arguments = Arguments::from_args();
     // What loses its parent comes to us, so that its end can be seen at once.
     nix::sys::prctl::set_child_subreaper(true)?;

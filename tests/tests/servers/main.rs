@@ -35,7 +35,7 @@ const TESTS: [(&str, Test); 3] =
     [("running", run_on), ("killed", killed_and_resumed), ("taken", port_is_taken)];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    sys::close_inherited()?;
+    sys::leave_runner()?;
     let arguments = Arguments::from_args();
     // Daemons, that leave their parent, come to us.
     nix::sys::prctl::set_child_subreaper(true)?;

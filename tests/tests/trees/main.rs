@@ -29,7 +29,7 @@ struct Place<'a> {
 type Test = fn(&Place<'_>) -> Outcome<()>;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    sys::close_inherited()?;
+    sys::leave_runner()?;
     let arguments = Arguments::from_args();
     let tests: Vec<(&str, Test)> =
         [at_once::TESTS, detached::TESTS, random::TESTS, killed::TESTS, storm::TESTS, terminal::TESTS]
