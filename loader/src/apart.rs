@@ -6,6 +6,7 @@ use crate::supervisor;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, pipe2, read, write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,7 +50,8 @@ pub fn fork() -> Result<Side> {
         }
     };
     if !runs {
-        // Reaped, so that nothing is left.
+        // Its helper has failed or was killed, maybe when the program ran already: nobody was told of it, and nothing is left.
+        let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         let _ = waitpid(Pid::from_raw(child), Some(WaitPidFlag::__WALL));
         return Ok(Side::Caller(ExitCode::from(EXIT_CANNOT_RESUME)));
     }
