@@ -36,7 +36,8 @@ pub fn look(folder: &Path, beats: Beats, old: Pid) -> Outcome<Left> {
     loop {
         let processes = processes_in(folder)?;
         match processes.as_slice() {
-            [] if is_free(old) => return Ok(Left::Nothing),
+            // Twice: one that ended meanwhile may have forked another after the list was read.
+            [] if is_free(old) && processes_in(folder)?.is_empty() => return Ok(Left::Nothing),
             [one] if is_whole(one) && beats.all_go_on_within(one.pid, Duration::from_secs(5)).is_ok() => {
                 return Ok(Left::Program(one.pid));
             }
