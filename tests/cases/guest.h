@@ -104,6 +104,18 @@ __attribute__((unused)) static void guest_result(const char *text)
     guest_write_file(name, text);
 }
 
+/* Has the runner remove a System V object at the end, as options of ipcrm(1): of a guest that is killed it stays. */
+__attribute__((unused)) static void guest_leaves(const char *option, int id)
+{
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/ipc", guest_home);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0 || dprintf(fd, "%s %d\n", option, id) < 0 || close(fd)) {
+        dprintf(2, "guest: cannot write %s: %m\n", path);
+        _exit(3);
+    }
+}
+
 /* Ends the guest as failed. */
 __attribute__((unused, noreturn, format(printf, 1, 2))) static void guest_fail(const char *format, ...)
 {

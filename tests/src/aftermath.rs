@@ -8,6 +8,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long what is left may need to come to its end.
@@ -66,6 +67,14 @@ pub fn remove_segment(pid: Pid) -> bool {
     let listed = binfmt::note::shm::parse_list(&list).into_iter();
     let mut own = listed.filter(|listed| listed.key == KEY | pid.as_raw().unsigned_abs());
     own.next().is_some_and(|listed| crate::sys::remove_segment(listed.id))
+}
+
+/// Removes the System V objects that are still there of those that a guest wrote down (`guest_leaves`): it may have been
+/// killed, and its copy have had others in namespaces of its own.
+pub fn remove_ipc(folder: &Path) -> Outcome<()> {
+    let Ok(list) = fs::read_to_string(folder.join("ipc")) else { return Ok(()) };
+    Command::new("ipcrm").args(list.split_whitespace()).stderr(Stdio::null()).status()?;
+    Ok(())
 }
 
 /// Kills a program that was resumed by this test, and waits until its id is free.

@@ -8,7 +8,7 @@ use ckpt_tests::spec::{self, Expect, Spec};
 use ckpt_tests::stage::{Stage, Terminal};
 use ckpt_tests::tools::{self, Tools};
 use ckpt_tests::trial::{conclude, trial};
-use ckpt_tests::{Stopped, guest, machine, sys};
+use ckpt_tests::{Stopped, aftermath, guest, machine, sys};
 use libtest_mimic::Arguments;
 use std::error::Error;
 use std::fs;
@@ -94,6 +94,7 @@ fn run(case: &Case, flavour: Flavour, tools: &Tools) -> Result<(), Stopped> {
     let terminal = if case.spec.terminal { Some(Terminal::new()?) } else { None };
     let stage = Stage { folder: folder.clone(), user: flavour.user(), terminal };
     let outcome = Trial { spec: &case.spec, flavour, program, tools, stage }.run();
+    aftermath::remove_ipc(&folder)?;
     if outcome.is_ok() {
         fs::remove_dir_all(folder)?;
     }

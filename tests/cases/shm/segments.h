@@ -16,6 +16,7 @@ __attribute__((unused)) static int segment_make(key_t key, size_t size, int mode
 {
     int id = shmget(key, size, IPC_CREAT | IPC_EXCL | mode);
     guest_check(id >= 0, "key %x", (unsigned)key);
+    guest_leaves("-m", id);
     return id;
 }
 
