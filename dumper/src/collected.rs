@@ -9,7 +9,8 @@ use binfmt::address::Pid;
 use binfmt::image::{Owner, Segment, StandardNote};
 use binfmt::note::Note;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 /// Where the bytes of a segment come from.
@@ -114,6 +115,16 @@ impl Collected {
     pub fn object(&mut self, device: u64, inode: u64) -> u32 {
         let next = u32::try_from(self.objects.len() + 1).unwrap_or(u32::MAX);
         *self.objects.entry((device, inode)).or_insert(next)
+    }
+
+    /// Adds the bytes that wait in the pipe or socket with this inode, and says under which id; 0 for none.
+    pub fn waiting(&mut self, inode: &Metadata, bytes: Vec<u8>) -> u32 {
+        if bytes.is_empty() {
+            return 0;
+        }
+        let id = self.object(inode.dev(), inode.ino());
+        self.content(Owner::Object(id), 0, bytes.len() as u64, 0, Source::Bytes(Arc::new(bytes)));
+        id
     }
 
     /// Whether bytes of object `id` are here already.

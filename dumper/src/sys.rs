@@ -19,6 +19,7 @@ pub(crate) use terminal::*;
 
 use binfmt::address::Tid;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 type Result<T> = std::result::Result<T, Errno>;
@@ -265,6 +266,14 @@ pub(crate) fn window_size(fd: BorrowedFd<'_>) -> Result<libc::winsize> {
     // SAFETY: the kernel writes one winsize.
     unsafe { tiocgwinsz(fd.as_raw_fd(), &raw mut size) }?;
     Ok(size)
+}
+
+/// What poll(2) says of a descriptor now.
+pub(crate) fn events(fd: BorrowedFd<'_>, asked: PollFlags) -> Result<PollFlags> {
+    let mut fds = [PollFd::new(fd, asked)];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    let [fd] = fds;
+    Ok(fd.revents().unwrap_or(PollFlags::empty()))
 }
 
 /// How many bytes can be read without waiting.

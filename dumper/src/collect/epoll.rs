@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::sys::{self, Watched};
 use binfmt::note::epoll::{Epoll, EpollTarget};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -98,7 +98,7 @@ fn is_quiet(found: &[(EpollTarget, &Group<'_>)], duplicate: &OwnedFd) -> bool {
     {
         return false;
     }
-    poll(&mut [PollFd::new(duplicate.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
+    sys::events(duplicate.as_fd(), PollFlags::POLLIN) == Ok(PollFlags::empty())
 }
 
 /// Finds descriptions by the kernel's order of them.

@@ -7,30 +7,24 @@ mod multicast;
 mod tcp;
 mod udp;
 
-use super::descriptor::STANDARD_STREAMS;
+use super::Collected;
 use super::socket::{Family, Fate, Held};
-use super::{Collected, Source};
-use crate::allow::Allow;
 use crate::error::Error;
-use binfmt::image::Owner;
 use binfmt::note::inet::{InetAddress, InetPiece, InetSocket};
 use binfmt::wire::Bytes;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
 
 pub use tcp::Tcp;
 
 /// Adds the notes of IP sockets, or says why there is none, each with its description.
 pub fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<Vec<(u32, Fate)>, Error> {
-    let _guard = udp::guard(sockets)
+    let (full, _guard) = udp::guard(sockets)
         .map_err(|error| Error::question(out.pid(), "guarding what waits in its UDP sockets", error))?;
     let fates = sockets.iter().map(|socket| {
         out.look_at(socket.open.subject.pid());
-        Ok((socket.description, collect_one(socket, out)?))
+        Ok((socket.description, collect_one(socket, full.contains(&socket.description), out)?))
     });
     fates.collect()
 }
@@ -45,33 +39,20 @@ pub fn left_out(socket: &Held<'_>) -> Result<Vec<(i32, i32)>, Error> {
     }
 }
 
-fn collect_one(socket: &Held<'_>, out: &mut Collected) -> Result<Fate, Error> {
+fn collect_one(socket: &Held<'_>, is_full: bool, out: &mut Collected) -> Result<Fate, Error> {
     let family = socket.family;
     let transport = match (family.kind, family.protocol) {
         (libc::SOCK_STREAM, libc::IPPROTO_TCP) => tcp::collect(socket),
-        _ if udp::is_one(family) => udp::collect(socket, family),
+        _ if udp::is_one(family) => udp::collect(socket, family, is_full),
         _ => return Ok(Fate::NotSaved(what(family))),
     };
     let (mut note, pieces) = match transport.map_err(|error| socket.failed("asking for the state", error))? {
         Found::Saved(note, pieces) => (*note, pieces),
-        // At the place of a standard stream another one will do, and a person may do without it.
-        Found::NotSaved(what, _) if socket.lowest < STANDARD_STREAMS => return Ok(Fate::Outside(what)),
-        Found::NotSaved(what, _) if socket.open.subject.options.allow.contains(&Allow::Socket) => {
-            return Ok(Fate::NotSaved(what));
-        }
-        Found::NotSaved(what, advice) => {
-            out.unsupported(format!("fd {} is {what}", socket.open.number), advice);
-            return Ok(Fate::Saved);
-        }
+        Found::NotSaved(what, advice) => return Ok(Fate::Advised(what, advice)),
     };
     note.description = socket.description;
-    let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.1).collect();
-    if !bytes.is_empty() {
-        let metadata = &socket.open.place.metadata;
-        note.content = out.object(metadata.dev(), metadata.ino());
-        let len_bytes = bytes.len() as u64;
-        out.content(Owner::Object(note.content), 0, len_bytes, 0, Source::Bytes(Arc::new(bytes)));
-    }
+    note.content =
+        out.waiting(&socket.open.place.metadata, pieces.into_iter().flat_map(|piece| piece.1).collect());
     out.note(note);
     Ok(Fate::Saved)
 }
@@ -135,12 +116,4 @@ fn noted(address: &SockaddrStorage) -> InetAddress {
         port: six.port(),
         scope: six.scope_id(),
     })
-}
-
-/// What poll(2) says of it now.
-fn events(socket: &Held<'_>, asked: PollFlags) -> Result<PollFlags, Errno> {
-    let mut fds = [PollFd::new(socket.duplicate.as_fd(), asked)];
-    poll(&mut fds, PollTimeout::ZERO)?;
-    let [fd] = fds;
-    Ok(fd.revents().unwrap_or(PollFlags::empty()))
 }

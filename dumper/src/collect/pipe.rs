@@ -1,10 +1,9 @@
 //! Pipes and FIFOs. What is in one is copied by tee(2) through a duplicate of its reading end, which takes nothing.
 
 use super::descriptor::Open;
-use super::{Collected, Source, file};
+use super::{Collected, file};
 use crate::error::Error;
 use crate::sys;
-use binfmt::image::Owner;
 use binfmt::note::file::FileIdentity;
 use binfmt::note::pipe::Pipe;
 use nix::errno::Errno;
@@ -12,7 +11,6 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
 /// One end of a pipe in the tree.
 #[derive(Debug)]
@@ -80,12 +78,7 @@ pub fn collect(ends: &[End<'_>], out: &mut Collected) -> Result<(), Error> {
     let in_packets = ends.iter().any(|end| end.open.flags & libc::O_DIRECT.cast_unsigned() != 0);
     let lens = packets.iter().map(|packet| u32::try_from(packet.len()).unwrap_or(u32::MAX));
     let packet_lens = if in_packets { lens.collect() } else { Vec::new() };
-    let mut content = 0;
-    if content_bytes > 0 {
-        content = out.object(metadata.dev(), metadata.ino());
-        let bytes = Source::Bytes(Arc::new(packets.concat()));
-        out.content(Owner::Object(content), 0, content_bytes, 0, bytes);
-    }
+    let content = out.waiting(metadata, packets.concat());
     let named = first.open.place.label.starts_with(b"/");
     let fifo = match named {
         true => file::identify(&first.open.place, file::Naming::Ordinary, out),

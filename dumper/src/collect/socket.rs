@@ -49,6 +49,8 @@ pub enum Fate {
     Outside(String),
     /// It is named and refused, or comes back closed; what it is: "a socket that ...".
     NotSaved(String),
+    /// The same as `Outside`, with advice of its own.
+    Advised(String, String),
 }
 
 impl<'a> Held<'a> {
@@ -127,8 +129,17 @@ pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<Descript
                 out.note(note);
                 DescriptionKind::Socket
             }
-            Fate::Outside(_) if socket.lowest < STANDARD_STREAMS => DescriptionKind::Outside,
+            // At the place of a standard stream another one will do, and a person may do without it.
+            Fate::Outside(_) | Fate::Advised(..) if socket.lowest < STANDARD_STREAMS => {
+                DescriptionKind::Outside
+            }
             Fate::Outside(what) | Fate::NotSaved(what) => socket.open.not_saved(Allow::Socket, &what, out),
+            Fate::Advised(what, advice) => {
+                if !socket.open.subject.options.allow.contains(&Allow::Socket) {
+                    out.unsupported(format!("fd {} is {what}", socket.open.number), advice);
+                }
+                DescriptionKind::Closed
+            }
         });
     }
     Ok(kinds)

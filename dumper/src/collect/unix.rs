@@ -7,11 +7,10 @@ pub mod diag;
 pub mod file;
 pub mod queue;
 
+use super::Collected;
 use super::socket::{Fate, Held};
-use super::{Collected, Source};
 use crate::error::Error;
 use crate::sys;
-use binfmt::image::Owner;
 use binfmt::note::file::FileIdentity;
 use binfmt::note::unix::{UnixMessage, UnixSocket, UnixState};
 use binfmt::wire::Text;
@@ -21,8 +20,6 @@ use nix::sys::socket::{UnixAddr, getpeername, getsockname, getsockopt, sockopt};
 use queue::{Message, Queue};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
@@ -37,7 +34,7 @@ struct Known<'a> {
     /// The listening socket where it waits to be accepted.
     waits_at: Option<u64>,
     /// How much of what it has sent nobody has read.
-    unread: i32,
+    unread: usize,
 }
 
 /// All of the tree by their inodes.
@@ -61,7 +58,7 @@ impl<'a> Known<'a> {
             Err(error) => return Err(named(error)),
         };
         let is_listening = told.state == diag::LISTEN;
-        let unread = if is_listening { Ok(0) } else { sys::unread_by_peer(held.duplicate.as_fd()) };
+        let unread = if is_listening { Ok(0) } else { sys::bytes_unsent(held.duplicate.as_fd()) };
         Ok(Known {
             held,
             told,
@@ -161,7 +158,7 @@ fn queues(sockets: &[&Held<'_>]) -> Result<Vec<Queue>, Error> {
     let mut looks = looks.collect::<Result<Vec<_>, Error>>()?;
     let guarded = sockets.iter().zip(&looks).filter(|(_, (queue, _))| queue.has_more());
     let guarded: Vec<_> = guarded.map(|(held, (_, offset))| (held.duplicate.as_raw_fd(), *offset)).collect();
-    if let Some(first) = sockets.first().filter(|_| !guarded.is_empty()) {
+    if let Some(first) = sockets.first() {
         let _guard = sys::PeekGuard::new(&guarded).map_err(|error| failed(first, error))?;
         for (held, (queue, _)) in sockets.iter().zip(&mut looks).filter(|(_, (queue, _))| queue.has_more()) {
             queue.look_on(held.duplicate.as_fd(), held.family.kind).map_err(|error| failed(held, error))?;
@@ -245,6 +242,7 @@ fn note(
     let description = |inode: &u64| all.get(inode).map_or(0, |other| other.held.description);
     let state = known.state();
     let credentials = getsockopt(&held.duplicate, sockopt::PeerCredentials).map_err(failed)?;
+    let bytes = queue.messages.iter().flat_map(|message| &message.bytes).copied().collect();
     Ok(UnixSocket {
         description: held.description,
         state,
@@ -260,7 +258,7 @@ fn note(
         peer_pid: credentials.pid().cast_unsigned(),
         peer_user: credentials.uid(),
         peer_group: credentials.gid(),
-        content: content(held, &queue.messages, out),
+        content: out.waiting(&held.open.place.metadata, bytes),
         messages: queue.messages.iter().map(message).collect(),
     })
 }
@@ -276,18 +274,6 @@ fn message(message: &Message) -> UnixMessage {
         user,
         group,
     }
-}
-
-/// Adds the bytes of all messages, and says under which id.
-fn content(held: &Held<'_>, messages: &[Message], out: &mut Collected) -> u32 {
-    let bytes: Vec<u8> = messages.iter().flat_map(|message| &message.bytes).copied().collect();
-    if bytes.is_empty() {
-        return 0;
-    }
-    let metadata = &held.open.place.metadata;
-    let id = out.object(metadata.dev(), metadata.ino());
-    out.content(Owner::Object(id), 0, bytes.len() as u64, 0, Source::Bytes(Arc::new(bytes)));
-    id
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Files by their handles.
 
-use super::Result;
+use super::{Result, owned};
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// A struct file_handle with room for the longest handle (MAX_HANDLE_SZ).
 #[repr(C)]
@@ -19,10 +19,7 @@ pub(crate) fn open_by_handle(mount: BorrowedFd<'_>, kind: i32, handle: &[u8]) ->
     given.len_bytes = u32::try_from(handle.len()).map_err(|_| Errno::EOVERFLOW)?;
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: the kernel reads the head and `len_bytes` bytes of `given`, which has as many.
-    let opened = unsafe {
+    owned(unsafe {
         libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), (&raw const given).addr(), flags)
-    };
-    let opened = i32::try_from(Errno::result(opened)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(opened) })
+    })
 }

@@ -1,18 +1,9 @@
 //! Asking IP sockets.
 
 use super::Result;
+use super::socket::answer;
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
-
-nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
-
-/// How many bytes have been sent and have not left (SIOCOUTQ).
-pub(crate) fn bytes_unsent(fd: BorrowedFd<'_>) -> Result<usize> {
-    let mut count = 0;
-    // SAFETY: the kernel writes one int.
-    unsafe { siocoutq(fd.as_raw_fd(), &raw mut count) }?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
+use std::os::fd::BorrowedFd;
 
 /// Which sources of a multicast group are heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +35,7 @@ pub(crate) fn source_filter(fd: BorrowedFd<'_>, interface: u32, group: &[u8]) ->
     put(&mut asked, COUNT_AT, &SOURCES_MAX.to_ne_bytes());
     let room = SOURCES_AT + SOURCES_MAX as usize * STORAGE_BYTES;
     asked.resize(room, 0);
-    let answer = exchange(fd, level, MCAST_MSFILTER, asked)?;
+    let answer = answer(fd, level, MCAST_MSFILTER, asked)?;
     let word = |at: usize| answer.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
     let (mode, count) = word(MODE_AT).zip(word(COUNT_AT)).ok_or(Errno::EBADMSG)?;
     let at = |index: usize| answer.get(SOURCES_AT + index * STORAGE_BYTES..);
@@ -72,13 +63,4 @@ fn socket_address(address: &[u8]) -> Vec<u8> {
 fn put(into: &mut [u8], at: usize, bytes: &[u8]) {
     let place = into.get_mut(at..at + bytes.len());
     place.into_iter().for_each(|place| place.copy_from_slice(bytes));
-}
-
-/// getsockopt(2) of an option whose value is also a question.
-fn exchange(fd: BorrowedFd<'_>, level: i32, name: i32, mut value: Vec<u8>) -> Result<Vec<u8>> {
-    let mut len = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
-    let (at, len_at) = (value.as_mut_ptr().cast(), &raw mut len);
-    // SAFETY: the kernel reads and writes at most `len` bytes at `value`, which has so many, and writes the length at `len`.
-    Errno::result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, len_at) })?;
-    Ok(value)
 }

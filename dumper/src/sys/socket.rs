@@ -13,12 +13,16 @@ pub(crate) fn make_socket(domain: i32, kind: i32, protocol: i32) -> Result<Owned
 
 /// What getsockopt(2) says of an option, in at most `room` bytes.
 pub(crate) fn socket_option(fd: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> Result<Vec<u8>> {
-    let mut value = vec![0u8; room];
-    let mut len = libc::socklen_t::try_from(room).map_err(|_| Errno::EINVAL)?;
+    answer(fd, level, name, vec![0; room])
+}
+
+/// The same of an option whose value is also a question.
+pub(super) fn answer(fd: BorrowedFd<'_>, level: i32, name: i32, mut value: Vec<u8>) -> Result<Vec<u8>> {
+    let mut len = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     let (at, len_at) = (value.as_mut_ptr().cast(), &raw mut len);
-    // SAFETY: the kernel writes at most `len` bytes at `value`, which has so many, and the length at `len`.
+    // SAFETY: the kernel reads and writes at most `len` bytes at `value`, which has so many, and writes the length at `len`.
     Errno::result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, len_at) })?;
-    value.truncate(usize::try_from(len).unwrap_or(room));
+    value.truncate(usize::try_from(len).unwrap_or(usize::MAX));
     Ok(value)
 }
 
@@ -44,12 +48,13 @@ pub(crate) fn socket_filter(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
 
 nix::ioctl_read_bad!(outq, libc::TIOCOUTQ, libc::c_int);
 
-/// How much of what was sent through a socket nobody has read yet, in bytes with what the kernel needs for it; 0 if all was.
-pub(crate) fn unread_by_peer(fd: BorrowedFd<'_>) -> Result<i32> {
+/// How much of what was sent through a socket has not left, or within the host not been read, in bytes with what the kernel
+/// needs for it; 0 if all has.
+pub(crate) fn bytes_unsent(fd: BorrowedFd<'_>) -> Result<usize> {
     let mut count = 0;
     // SAFETY: the kernel writes one int.
     unsafe { outq(fd.as_raw_fd(), &raw mut count) }?;
-    Ok(count)
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// The file that has the name of a unix socket, opened with O_PATH (SIOCUNIXFILE); EPERM without CAP_NET_ADMIN.
@@ -86,8 +91,11 @@ pub(crate) struct PeekGuard {
 }
 
 impl PeekGuard {
-    /// Guards sockets, each with the offset that it is to have.
-    pub(crate) fn new(sockets: &[(RawFd, i32)]) -> Result<PeekGuard> {
+    /// Guards sockets, each with the offset that it is to have, if there are any.
+    pub(crate) fn new(sockets: &[(RawFd, i32)]) -> Result<Option<PeekGuard>> {
+        if sockets.is_empty() {
+            return Ok(None);
+        }
         let (ended, alive) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         // SAFETY: the child only makes system calls (`put_back`) and never returns, so it does not matter what other threads
         // were doing.
@@ -98,7 +106,7 @@ impl PeekGuard {
             put_back(ended.as_raw_fd(), sockets);
         }
         Errno::result(process)?;
-        Ok(PeekGuard { process: Pid::from_raw(process), alive: Some(alive) })
+        Ok(Some(PeekGuard { process: Pid::from_raw(process), alive: Some(alive) }))
     }
 }
 

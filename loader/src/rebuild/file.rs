@@ -237,11 +237,7 @@ pub fn make_deleted(image: &Image, identity: &FileIdentity) -> Result<OwnedFd> {
     let unnamed = open_unnamed(path, mode).map_err(failed)?;
     super::fill_object(image, identity.content, &unnamed, identity.size_bytes, &identity.path.to_string())?;
     let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
-    match nix::unistd::fchown(&unnamed, Some(user), Some(group)) {
-        // Another user's file becomes the resuming user's.
-        Ok(()) | Err(Errno::EPERM) => {}
-        Err(error) => return Err(failed(error)),
-    }
+    super::as_far_as_permitted(nix::unistd::fchown(&unnamed, Some(user), Some(group))).map_err(failed)?;
     nix::sys::stat::fchmod(&unnamed, mode).map_err(failed)?;
     if identity.presence == Presence::Unnamed {
         return Ok(unnamed);

@@ -13,12 +13,11 @@ pub use objection::refusals;
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{Opened, dup_above};
-use crate::rebuild::{set_status, socket};
+use crate::rebuild::socket;
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::descriptor::Description;
 use binfmt::note::inet::{InetAddress, InetMembership, InetSocket, InetState};
-use binfmt::note::socket::{Moment, Socket};
+use binfmt::note::socket::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
@@ -57,10 +56,10 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     }
     for (saved, fd) in made {
         let id = saved.note.description;
-        saved.set_rest(&fd)?;
-        if let Some(description) = image.about::<Description>(id).next() {
-            set_status(&fd, description).map_err(|error| saved.failed("set the flags of", error))?;
+        if saved.is_tcp() && saved.bound().is_some() {
+            saved.reuse_address(&fd, saved.has(libc::SO_REUSEADDR))?;
         }
+        socket::finish(image, saved.socket, &fd)?;
         opened.insert(id, fd);
     }
     Ok(())
@@ -146,14 +145,6 @@ impl Saved<'_> {
                 }
             }
         }
-    }
-
-    /// What is set when all that stands.
-    fn set_rest(&self, fd: &OwnedFd) -> Result<()> {
-        if self.is_tcp() && self.bound().is_some() {
-            self.reuse_address(fd, self.has(libc::SO_REUSEADDR))?;
-        }
-        socket::set_options(fd.as_fd(), self.socket, Moment::Last)
     }
 }
 

@@ -232,10 +232,7 @@ impl Instance<'_> {
 
     /// How many bytes of events wait.
     fn waiting_bytes(&self) -> nix::Result<usize> {
-        let mut count = [0_i32];
-        let args = [self.number(), libc::FIONREAD, count.as_mut_ptr().addr() as u64, 0, 0, 0];
-        sys::call(libc::SYS_ioctl, args)?;
-        Ok(count.first().and_then(|count| usize::try_from(*count).ok()).unwrap_or(0))
+        sys::bytes_waiting(self.0)
     }
 }
 

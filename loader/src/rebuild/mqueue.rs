@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::Opened;
-use crate::rebuild::{made, set_status};
+use crate::rebuild::{as_far_as_permitted, made, set_status};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -99,11 +99,8 @@ fn make(note: &MessageQueue, all: &[(&MessageQueue, &Description)]) -> nix::Resu
     let opened: nix::Result<Vec<_>> = all.iter().map(open).collect();
     let unlinked = CString::new(name.as_slice()).map_err(|_| Errno::ENOENT)?;
     sys::call(libc::SYS_mq_unlink, [unlinked.as_ptr().addr() as u64, 0, 0, 0, 0, 0])?;
-    match nix::unistd::fchown(&made, Some(Uid::from_raw(note.user)), Some(Gid::from_raw(note.group))) {
-        // Another user's becomes the resuming user's.
-        Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
-        Err(error) => return Err(error),
-    }
+    let (user, group) = (Uid::from_raw(note.user), Gid::from_raw(note.group));
+    as_far_as_permitted(nix::unistd::fchown(&made, Some(user), Some(group)))?;
     nix::sys::stat::fchmod(&made, Mode::from_bits_truncate(note.mode))?;
     opened
 }

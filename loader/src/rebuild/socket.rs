@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::Opened;
-use crate::rebuild::{inet, unix};
+use crate::rebuild::{inet, set_status, unix};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -42,6 +42,14 @@ pub fn step(image: &Image, description: &Description) -> Option<String> {
 /// What a socket of any domain has.
 pub fn of(image: &Image, description: u32) -> Result<&Socket> {
     image.about::<Socket>(description).next().ok_or(Error::Internal("a socket's note is missing"))
+}
+
+/// What is set when all that sockets are connected with stands.
+pub fn finish(image: &Image, note: &Socket, fd: &OwnedFd) -> Result<()> {
+    set_options(fd.as_fd(), note, Moment::Last)?;
+    let Some(description) = image.about::<Description>(note.description).next() else { return Ok(()) };
+    set_status(fd, description)
+        .map_err(|error| Error::step(format!("set the flags of the socket {}", note.inode), error))
 }
 
 /// Sets those options of a socket that are set at this moment.
@@ -97,4 +105,61 @@ fn not_set(note: &Socket, known: &KnownOption, option: &SocketOption, error: Err
     };
     let reason = format!("{} of the socket {} cannot be set: {error}", known.label, note.inode);
     Error::Refused(vec![Refusal { reason, remedy }])
+}
+
+/// A buffer of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffer {
+    /// For what it sends.
+    Send,
+    /// For what it has received.
+    Receive,
+}
+
+/// A buffer that is made larger for a while.
+pub struct Room<'a> {
+    /// Whose it is.
+    pub socket: BorrowedFd<'a>,
+    name: i32,
+    /// Its size in bytes and what of the sizes is locked, as they were.
+    before: Option<(i32, i32)>,
+}
+
+impl<'a> Room<'a> {
+    /// Makes room for so many bytes in so many messages, each of which takes some more.
+    pub fn make(
+        socket: BorrowedFd<'a>,
+        buffer: Buffer,
+        bytes: usize,
+        messages: usize,
+    ) -> nix::Result<Room<'a>> {
+        const EACH_BYTES: usize = 8 << 10;
+        let (name, force) = match buffer {
+            Buffer::Send => (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE),
+            Buffer::Receive => (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE),
+        };
+        // The kernel counts what it needs itself, too.
+        let needed = bytes.saturating_mul(4).saturating_add((messages + 16).saturating_mul(EACH_BYTES));
+        let needed = i32::try_from(needed).unwrap_or(i32::MAX);
+        let size = sys::socket_number(socket, libc::SOL_SOCKET, name)?;
+        if size >= needed {
+            return Ok(Room { socket, name, before: None });
+        }
+        let lock = sys::socket_number(socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK).unwrap_or(0);
+        let half = (needed / 2).to_ne_bytes();
+        if sys::set_socket_option(socket, libc::SOL_SOCKET, force, &half).is_err() {
+            // Up to net.core.wmem_max or rmem_max: what has once been there may still fit.
+            sys::set_socket_option(socket, libc::SOL_SOCKET, name, &half)?;
+        }
+        Ok(Room { socket, name, before: Some((size, lock)) })
+    }
+
+    /// Gives the buffer the size that it had.
+    pub fn give_back(self) -> nix::Result<()> {
+        let Some((size, lock)) = self.before else { return Ok(()) };
+        sys::set_socket_option(self.socket, libc::SOL_SOCKET, self.name, &(size / 2).to_ne_bytes())?;
+        // Linux before 5.14 does not know it.
+        let _ = sys::set_socket_option(self.socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK, &lock.to_ne_bytes());
+        Ok(())
+    }
 }

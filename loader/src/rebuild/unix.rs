@@ -9,7 +9,7 @@ mod name;
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::Opened;
-use crate::rebuild::{set_status, socket};
+use crate::rebuild::socket;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -61,10 +61,7 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
         let Some(fd) = building.made.remove(&note.description) else {
             return Err(Error::Internal("a unix socket was not made"));
         };
-        socket::set_options(fd.as_fd(), socket::of(image, note.description)?, Moment::Last)?;
-        if let Some(description) = image.about::<Description>(note.description).next() {
-            set_status(&fd, description).map_err(|error| failed(image, note, "make", error))?;
-        }
+        socket::finish(image, socket::of(image, note.description)?, &fd)?;
         opened.insert(note.description, fd);
     }
     building.names.keep();
@@ -82,6 +79,14 @@ pub fn what(note: &UnixSocket) -> String {
         UnixState::Pending => ", waiting to be accepted",
     };
     format!("{name}{state}")
+}
+
+/// Whether each is connected to the other.
+fn are_mutual(one: &UnixSocket, other: &UnixSocket) -> bool {
+    let is_to = |from: &UnixSocket, to: &UnixSocket| {
+        from.state == UnixState::Connected && from.peer == to.description
+    };
+    is_to(one, other) && is_to(other, one)
 }
 
 /// Removes the files of the sockets that were made, of a tree that never lives.
@@ -126,11 +131,7 @@ impl<'a> Building<'a> {
     /// The socket that is connected to this one.
     fn peers_with(&self, note: &UnixSocket) -> Option<&'a UnixSocket> {
         let own = self.image.about::<UnixSocket>(note.peer).next();
-        let is_mutual = |own: &&UnixSocket| {
-            let both = note.state == UnixState::Connected && own.state == UnixState::Connected;
-            both && own.peer == note.description
-        };
-        own.filter(is_mutual).or_else(|| self.peers.get(&note.description).copied())
+        own.filter(|own| are_mutual(note, own)).or_else(|| self.peers.get(&note.description).copied())
     }
 
     fn is_datagram(&self, note: &UnixSocket) -> Result<bool> {
@@ -178,7 +179,7 @@ impl<'a> Building<'a> {
             }
             UnixState::Connected => {
                 let other = self.note(note.peer)?;
-                let is_mutual = other.state == UnixState::Connected && other.peer == note.description;
+                let is_mutual = are_mutual(note, other);
                 if is_datagram && !is_mutual && !other.name.0.is_empty() {
                     // It is connected by that name.
                     self.made.insert(note.description, self.single(note)?);
@@ -264,7 +265,7 @@ impl<'a> Building<'a> {
         }
         let other = self.note(note.peer)?;
         let Some(fd) = self.made.get(&note.description) else { return Ok(()) };
-        let is_mutual = other.state == UnixState::Connected && other.peer == note.description;
+        let is_mutual = are_mutual(note, other);
         if is_mutual || other.name.0.is_empty() { Ok(()) } else { name::reach(other, fd.as_fd()) }
     }
 

@@ -6,7 +6,7 @@
 //! them after the resume.
 
 use super::super::socket::Held;
-use super::{Found, events, local, peer};
+use super::{Found, local, peer};
 use crate::sys;
 use binfmt::note::inet::{InetAddress, InetSocket, InetState};
 use binfmt::wire::Bytes;
@@ -108,9 +108,8 @@ pub(super) fn left_out(socket: &Held<'_>) -> Result<Vec<(i32, i32)>, Errno> {
     if locked & RCVBUF_LOCK == 0 {
         left_out.push((libc::SOL_SOCKET, libc::SO_RCVBUF));
     }
-    if Info::of(socket)?.state != state::LISTEN
-        && (Info::of(socket)?.state != state::CLOSE || is_over(socket)?)
-    {
+    let state = Info::of(socket)?.state;
+    if state != state::LISTEN && (state != state::CLOSE || is_over(socket)?) {
         let of_connection = [libc::TCP_MAXSEG, libc::TCP_WINDOW_CLAMP, libc::TCP_QUICKACK];
         left_out.extend(of_connection.map(|name| (libc::IPPROTO_TCP, name)));
     }
@@ -120,7 +119,7 @@ pub(super) fn left_out(socket: &Held<'_>) -> Result<Vec<(i32, i32)>, Errno> {
 /// Whether a closed socket had a connection that is over, unlike one that was never connected, in which there is nothing to
 /// read, not even an end.
 fn is_over(socket: &Held<'_>) -> Result<bool, Errno> {
-    Ok(events(socket, PollFlags::POLLIN)?.contains(PollFlags::POLLIN))
+    Ok(sys::events(socket.duplicate.as_fd(), PollFlags::POLLIN)?.contains(PollFlags::POLLIN))
 }
 
 /// A connection that is over, or is given up.

@@ -6,6 +6,7 @@ use crate::sys::{self, PeekGuard};
 use binfmt::note::inet::{InetSocket, InetState};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
+use std::collections::BTreeSet;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ pub(super) fn is_one(family: Family) -> bool {
     family.kind == libc::SOCK_DGRAM && matches!(family.protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE)
 }
 
-/// What there is to say of a UDP socket.
-pub(super) fn collect(socket: &Held<'_>, family: Family) -> Result<Found, Errno> {
+/// What there is to say of a UDP socket; `is_full`: something waits in it, and it is guarded.
+pub(super) fn collect(socket: &Held<'_>, family: Family, is_full: bool) -> Result<Found, Errno> {
     if is_corked(socket)? {
         return Ok(Found::NotSaved(
             "a UDP socket with a datagram that waits for more (UDP_CORK, MSG_MORE)".to_owned(),
@@ -35,7 +36,7 @@ pub(super) fn collect(socket: &Held<'_>, family: Family) -> Result<Found, Errno>
         (note.state, note.peer) = (InetState::Connected, peer);
     }
     note.memberships = multicast::memberships(socket, family)?;
-    Ok(Found::saved(note, waiting(socket)?))
+    Ok(Found::saved(note, if is_full { waiting(socket)? } else { Vec::new() }))
 }
 
 /// Whether a datagram is being put together. Its bytes count as sent and not gone, as do those on their way to the wire.
@@ -50,30 +51,25 @@ fn is_corked(socket: &Held<'_>) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// Has the offsets of those sockets of which something can be peeked at put back when the value is dropped, or this process is
-/// killed.
-pub(super) fn guard(sockets: &[&Held<'_>]) -> Result<Option<PeekGuard>, Errno> {
-    let mut guarded = Vec::new();
+/// The descriptions of those sockets of which something can be peeked at. Their offsets are put back when the guard is dropped, or
+/// this process is killed: what comes to others from now on stays where it is.
+pub(super) fn guard(sockets: &[&Held<'_>]) -> Result<(BTreeSet<u32>, Option<PeekGuard>), Errno> {
+    let (mut full, mut guarded) = (BTreeSet::new(), Vec::new());
     for socket in sockets.iter().filter(|socket| is_one(socket.family)) {
-        if has_waiting(socket)? {
-            guarded.push((socket.duplicate.as_raw_fd(), socket.number(libc::SO_PEEK_OFF)?));
+        let offset = socket.number(libc::SO_PEEK_OFF)?;
+        // What the program itself has peeked at is seen only from an offset of ours.
+        if offset >= 0 || peek(socket)?.is_some() {
+            full.insert(socket.description);
+            guarded.push((socket.duplicate.as_raw_fd(), offset));
         }
     }
-    if guarded.is_empty() { Ok(None) } else { PeekGuard::new(&guarded).map(Some) }
+    Ok((full, PeekGuard::new(&guarded)?))
 }
 
-/// Whether there is something to look at. What the program itself has peeked at is seen only from an offset of ours.
-fn has_waiting(socket: &Held<'_>) -> Result<bool, Errno> {
-    Ok(socket.number(libc::SO_PEEK_OFF)? >= 0 || peek(socket)?.is_some())
-}
-
-/// The datagrams that wait to be read, which stay where they are. An empty one that was looked at before is not told once more by
-/// Linux, unless it is the first.
+/// The datagrams that wait to be read in a guarded socket, and stay where they are. An empty one that was looked at before is not
+/// told once more by Linux, unless it is the first.
 fn waiting(socket: &Held<'_>) -> Result<Vec<Piece>, Errno> {
     let mut pieces = Vec::new();
-    if !has_waiting(socket)? {
-        return Ok(pieces);
-    }
     sys::set_peek_offset(socket.duplicate.as_fd(), 0)?;
     while let Some(piece) = peek(socket)? {
         if pieces.len() == DATAGRAMS_MAX {

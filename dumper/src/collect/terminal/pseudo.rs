@@ -15,7 +15,7 @@ use crate::sys::{self, Ask};
 use binfmt::note::terminal::PseudoTerminal;
 use binfmt::wire::Text;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -121,9 +121,6 @@ pub fn collect(index: u32, ends: &[End<'_>], out: &mut Collected) -> Result<(), 
         answer => answer.map_err(failed),
     };
     let exclusive = slaves().next().map(|slave| ask(slave.duplicate.as_fd(), Ask::Exclusive)).transpose()?;
-    let mut ready = [PollFd::new(fd, PollFlags::empty())];
-    poll(&mut ready, PollTimeout::ZERO).map_err(failed)?;
-    let [ready] = ready;
     let session = ask(fd, Ask::Session)?;
     out.note(PseudoTerminal {
         index,
@@ -139,7 +136,7 @@ pub fn collect(index: u32, ends: &[End<'_>], out: &mut Collected) -> Result<(), 
         locked: ask(fd, Ask::Lock)? != 0,
         exclusive: exclusive.unwrap_or(0) != 0,
         master_exclusive: ask(fd, Ask::Exclusive)? != 0,
-        closed: ready.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)),
+        closed: sys::events(fd, PollFlags::empty()).map_err(failed)?.contains(PollFlags::POLLHUP),
         session,
         foreground: if session == 0 { 0 } else { ask(fd, Ask::Foreground)? },
         mode: node.mode() & 0o7777,

@@ -6,7 +6,7 @@
 
 use crate::sys;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrLike, UnixAddr, recvmsg};
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -44,10 +44,7 @@ const CONTROL_BYTES: usize = 4 << 10;
 
 /// Looks at what can be seen of a queue without changing anything.
 pub fn look(socket: BorrowedFd<'_>, kind: i32, peek_offset: i32) -> Result<Queue, Errno> {
-    let mut asked = [PollFd::new(socket, PollFlags::POLLIN | PollFlags::POLLPRI)];
-    poll(&mut asked, PollTimeout::ZERO)?;
-    let [asked] = asked;
-    let events = asked.revents().unwrap_or(PollFlags::empty());
+    let events = sys::events(socket, PollFlags::POLLIN | PollFlags::POLLPRI)?;
     let mut queue = Queue { reset: events.contains(PollFlags::POLLERR), ..Queue::default() };
     let waiting = sys::bytes_waiting(socket)?;
     let is_stream = kind == libc::SOCK_STREAM;

@@ -7,6 +7,7 @@
 use super::{Saved, objection, storage};
 use crate::error::{Error, Result};
 use crate::rebuild::content;
+use crate::rebuild::socket::{Buffer, Room};
 use crate::sys;
 use binfmt::note::inet::{InetAddress, InetState};
 use nix::errno::Errno;
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// How long one may take to come over the loopback.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the kernel counts for a datagram beside its bytes, at most.
-const OVERHEAD_BYTES: usize = 2048;
 
 /// Fills the queues of all datagram sockets, none of which has its peer yet.
 pub(super) fn fill_all(made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
@@ -34,8 +33,8 @@ pub(super) fn fill_all(made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
 fn fill(saved: &Saved<'_>, fd: &OwnedFd, made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
     let failed = |error| saved.failed("send what waited at", error);
     let bytes = content(saved.image, saved.note.content)?;
-    let size = sys::socket_number(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF).map_err(failed)?;
-    super::reset::make_room(fd, bytes.len() + saved.note.received.len() * OVERHEAD_BYTES);
+    let room =
+        Room::make(fd.as_fd(), Buffer::Receive, bytes.len(), saved.note.received.len()).map_err(failed)?;
     let mut senders: BTreeMap<Vec<u8>, OwnedFd> = BTreeMap::new();
     let mut rest = bytes.as_slice();
     for piece in &saved.note.received {
@@ -57,7 +56,7 @@ fn fill(saved: &Saved<'_>, fd: &OwnedFd, made: &[(Saved<'_>, OwnedFd)]) -> Resul
         };
         send_one(fd, sender, &target, datagram).map_err(failed)?;
     }
-    super::reset::restore_size(fd, size).map_err(failed)
+    room.give_back().map_err(failed)
 }
 
 /// Sends a datagram, and waits until it is there: the next one comes behind it.

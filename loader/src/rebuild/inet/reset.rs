@@ -3,6 +3,7 @@
 
 use super::Saved;
 use crate::error::Result;
+use crate::rebuild::socket::{Buffer, Room};
 use crate::rebuild::{content, socket};
 use crate::sys;
 use binfmt::note::socket::Moment;
@@ -25,14 +26,14 @@ pub(super) fn make(saved: Saved<'_>) -> Result<OwnedFd> {
     let bytes = content(saved.image, saved.note.content)?;
     let domain = saved.socket.domain.cast_signed();
     let fd = sys::make_socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP).map_err(failed)?;
-    let size = sys::socket_number(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF).map_err(failed)?;
-    make_room(&fd, bytes.len());
+    // What does not fit is lost, as is what a fault of the network takes.
+    let room = Room::make(fd.as_fd(), Buffer::Receive, bytes.len(), 1).map_err(failed)?;
     let peer = join(&fd, domain).map_err(failed)?;
     hand_over(&fd, &peer, &bytes).map_err(failed)?;
     close_by_reset(&peer).map_err(failed)?;
     drop(peer);
     wait_for(&fd, is_told).map_err(failed)?;
-    restore_size(&fd, size).map_err(failed)?;
+    room.give_back().map_err(failed)?;
     socket::set_options(fd.as_fd(), saved.socket, Moment::First)?;
     Ok(fd)
 }
@@ -51,27 +52,6 @@ fn join(fd: &OwnedFd, domain: i32) -> nix::Result<OwnedFd> {
     };
     connect(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(sys::adopt(accept(listener.as_raw_fd())?))
-}
-
-/// Lets it receive so much before anybody reads. What does not fit is lost, as is what a fault of the network takes.
-pub(super) fn make_room(fd: &OwnedFd, len: usize) {
-    // The kernel counts what it needs itself too.
-    let size = i32::try_from(len.saturating_mul(2)).unwrap_or(i32::MAX / 2).max(1 << 16).to_ne_bytes();
-    let set = |name| sys::set_socket_option(fd.as_fd(), libc::SOL_SOCKET, name, &size);
-    if len > 1 << 14 && set(libc::SO_RCVBUFFORCE).is_err() {
-        let _ = set(libc::SO_RCVBUF);
-    }
-}
-
-/// Takes back what `make_room` has done.
-pub(super) fn restore_size(fd: &OwnedFd, size: i32) -> nix::Result<()> {
-    let set =
-        |name, value: i32| sys::set_socket_option(fd.as_fd(), libc::SOL_SOCKET, name, &value.to_ne_bytes());
-    if sys::socket_number(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF)? != size {
-        set(libc::SO_RCVBUF, size / 2)?;
-        set(libc::SO_BUF_LOCK, 0)?;
-    }
-    Ok(())
 }
 
 /// Has `fd` receive `bytes`, as far as it has room.
@@ -141,7 +121,7 @@ mod tests {
         for (domain, len) in [(libc::AF_INET, 0), (libc::AF_INET6, 5), (libc::AF_INET, 300_000)] {
             let fd = sys::make_socket(domain, libc::SOCK_STREAM, 0).expect("a socket");
             let bytes = vec![7; len];
-            make_room(&fd, len);
+            let _room = Room::make(fd.as_fd(), Buffer::Receive, len, 1).expect("room");
             let peer = join(&fd, domain).expect("connected");
             hand_over(&fd, &peer, &bytes).expect("handed over");
             close_by_reset(&peer).expect("told how");

@@ -8,7 +8,7 @@
 use super::encode;
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::{Opened, dup_above, put};
-use crate::rebuild::{made, set_status};
+use crate::rebuild::{as_far_as_permitted, set_status};
 use crate::sys;
 use crate::world::World;
 use binfmt::image::Image;
@@ -16,7 +16,6 @@ use binfmt::note::descriptor::{Description, DescriptorTable};
 use binfmt::note::epoll::Epoll;
 use binfmt::note::task::Task;
 use binfmt::note::terminal::PseudoTerminal;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
@@ -148,11 +147,11 @@ fn prepare(image: &Image, note: &PseudoTerminal, master: BorrowedFd<'_>) -> nix:
 
 /// Owner and mode of the slave's node.
 fn set_node(note: &PseudoTerminal, path: &Path) -> nix::Result<()> {
-    match nix::unistd::chown(path, Some(Uid::from_raw(note.user)), Some(Gid::from_raw(note.group))) {
-        // Another user's becomes the resuming user's; a group that is not in the user namespace cannot be given.
-        Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
-        Err(error) => return Err(error),
-    }
+    as_far_as_permitted(nix::unistd::chown(
+        path,
+        Some(Uid::from_raw(note.user)),
+        Some(Gid::from_raw(note.group)),
+    ))?;
     let mode = Mode::from_bits_truncate(note.mode);
     nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
 }
@@ -228,11 +227,8 @@ pub fn set_foreground(world: &World<'_>, task: &Task) -> Result<()> {
     let done = match own.and_then(|entry| RawFd::try_from(entry.number).ok()) {
         Some(number) => set(sys::borrow(number)),
         None => {
-            let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-            let path = c"/dev/tty".as_ptr().addr() as u64;
-            let args =
-                [i64::from(libc::AT_FDCWD).cast_unsigned(), path, flags.unsigned_abs().into(), 0, 0, 0];
-            made(libc::SYS_openat, args).and_then(|terminal| set(terminal.as_fd()))
+            let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            open(ALIAS, flags, Mode::empty()).and_then(|terminal| set(terminal.as_fd()))
         }
     };
     done.map_err(failed)

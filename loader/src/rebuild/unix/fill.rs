@@ -1,10 +1,10 @@
 //! What waited to be read, sent again: by the peer, by what stands for one that is gone, or by the socket of the sender's name.
 
-use super::{Building, name};
+use super::{Building, are_mutual, name};
 use crate::error::{Error, Result};
 use crate::rebuild::content;
-use crate::sys;
-use binfmt::note::unix::{UnixSocket, UnixState};
+use crate::rebuild::socket::{Buffer, Room};
+use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, sendto, socket};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
         let name = message.sender.0.as_slice();
         if !senders.contains_key(name) {
             let (fd, way) = sender(building, note, name, &nobody)?;
-            let room = Room::make(fd, bytes.len(), note.messages.len());
+            let room = Room::make(fd, Buffer::Send, bytes.len(), note.messages.len());
             senders.insert(name, (room.map_err(|error| failed("make room to fill", error))?, way));
         }
     }
@@ -34,8 +34,8 @@ pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
         let (own, after) = rest.split_at(len);
         let Some((room, way)) = senders.get(message.sender.0.as_slice()) else { continue };
         match way {
-            Way::Connected => send_all(room.sender, own).map_err(|error| failed("fill", error))?,
-            Way::ByName => send_to(note, room.sender, own)?,
+            Way::Connected => send_all(room.socket, own).map_err(|error| failed("fill", error))?,
+            Way::ByName => send_to(note, room.socket, own)?,
         }
         rest = after;
     }
@@ -59,10 +59,7 @@ fn sender<'a>(
     name: &[u8],
     nobody: &'a OwnedFd,
 ) -> Result<(BorrowedFd<'a>, Way)> {
-    let peer = building.peers_with(note).filter(|peer| {
-        let is_mutual = note.state == UnixState::Connected && note.peer == peer.description;
-        is_mutual || note.name.0.is_empty()
-    });
+    let peer = building.peers_with(note).filter(|peer| are_mutual(note, peer) || note.name.0.is_empty());
     let stands_for = building.gone.get(&note.description).map(|fd| (fd, note.peer_name.0.as_slice()));
     let peer = peer.and_then(|peer| Some((building.made.get(&peer.description)?, peer.name.0.as_slice())));
     let connected = stands_for.or(peer);
@@ -99,41 +96,5 @@ fn send_all(sender: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Result<(),
         if bytes.is_empty() {
             return Ok(());
         }
-    }
-}
-
-/// A send buffer that has been made larger for a while.
-struct Room<'a> {
-    sender: BorrowedFd<'a>,
-    /// Its size in bytes and whether that is locked, as they were.
-    before: Option<(i32, i32)>,
-}
-
-impl<'a> Room<'a> {
-    /// Makes room for so many bytes in so many messages, each of which takes some more.
-    fn make(sender: BorrowedFd<'a>, bytes: usize, messages: usize) -> std::result::Result<Room<'a>, Errno> {
-        const EACH_BYTES: usize = 4 << 10;
-        let needed = bytes.saturating_mul(2).saturating_add((messages + 16).saturating_mul(EACH_BYTES));
-        let needed = i32::try_from(needed).map_err(|_| Errno::EFBIG)?;
-        let size = sys::socket_number(sender, libc::SOL_SOCKET, libc::SO_SNDBUF)?;
-        if size >= needed {
-            return Ok(Room { sender, before: None });
-        }
-        let lock = sys::socket_number(sender, libc::SOL_SOCKET, libc::SO_BUF_LOCK).unwrap_or(0);
-        let half = (needed / 2).to_ne_bytes();
-        if sys::set_socket_option(sender, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &half).is_err() {
-            // Up to net.core.wmem_max: what has once been sent may still fit.
-            sys::set_socket_option(sender, libc::SOL_SOCKET, libc::SO_SNDBUF, &half)?;
-        }
-        Ok(Room { sender, before: Some((size, lock)) })
-    }
-
-    fn give_back(self) -> std::result::Result<(), Errno> {
-        let Some((size, lock)) = self.before else { return Ok(()) };
-        let half = (size / 2).to_ne_bytes();
-        sys::set_socket_option(self.sender, libc::SOL_SOCKET, libc::SO_SNDBUF, &half)?;
-        // Linux before 5.14 does not know it.
-        let _ = sys::set_socket_option(self.sender, libc::SOL_SOCKET, libc::SO_BUF_LOCK, &lock.to_ne_bytes());
-        Ok(())
     }
 }

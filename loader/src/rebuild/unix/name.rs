@@ -5,6 +5,7 @@
 
 use super::failed;
 use crate::error::{Error, Refusal, Result};
+use crate::rebuild::as_far_as_permitted;
 use binfmt::image::Image;
 use binfmt::note::file::{FileType, Presence};
 use binfmt::note::unix::UnixSocket;
@@ -71,11 +72,8 @@ impl Names {
         );
         made.map_err(|error| failed(image, note, "name", error))?;
         let (user, group) = (Uid::from_raw(note.file.user), Gid::from_raw(note.file.group));
-        match nix::unistd::chown(path, Some(user), Some(group)) {
-            // Another user's becomes the resuming user's.
-            Ok(()) | Err(Errno::EPERM) => {}
-            Err(error) => return Err(failed(image, note, "name", error)),
-        }
+        as_far_as_permitted(nix::unistd::chown(path, Some(user), Some(group)))
+            .map_err(|error| failed(image, note, "name", error))?;
         if note.file.presence == Presence::Deleted {
             self.deleted.push(path.to_owned());
         }
