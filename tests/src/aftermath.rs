@@ -146,7 +146,7 @@ fn processes_in(folder: &Path) -> Outcome<Vec<Process>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Ok(pid) = name.parse().map(Pid::from_raw) else { continue };
         // A process may end while we look, and a zombie has no directory.
-        if fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == folder) {
+        if fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)) {
             let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
             found.push(Process { pid, status: read("status"), cmdline: read("cmdline").replace('\0', " ") });
         }

@@ -48,6 +48,7 @@ const PROGRAMS: &[Program] = &[
     program("tree_make", &["/usr/bin/make", "-s", "-j4", "-f", "{source}/project.mk"], TREE),
     program("tree_pipeline", &["/bin/bash", "{source}/pipeline.bash"], TREE),
     program("tree_pool", &["/usr/bin/python3", "{source}/pool.py"], TREE),
+    program("tree_postgres", &["/bin/bash", "{source}/postgres.bash"], TREE),
     program("tree_prefork", &["/usr/bin/python3", "{source}/prefork.py"], TREE),
     program(
         "tree_script",

@@ -1,5 +1,6 @@
 //! Those who ask a server.
 
+use crate::kinds::PAGE;
 use ckpt_tests::{Outcome, Stopped};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,13 +13,13 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks for the page once, and expects it.
-pub(crate) fn expect(port: u16, page: &str) -> Outcome<()> {
+pub(crate) fn page(port: u16) -> Outcome<()> {
     let mut stream = connect(port)?;
     stream.write_all(b"GET /page HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    if answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && body == page {
+    if answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && body == PAGE {
         return Ok(());
     }
     Err(Stopped::Failed(format!("the server at port {port} said {answer:?}")))
@@ -36,7 +37,8 @@ pub(crate) fn idle(port: u16) -> Outcome<TcpStream> {
     Err(Stopped::Failed(format!("the server at port {port} said {:?}", String::from_utf8_lossy(&first))))
 }
 
-fn connect(port: u16) -> Outcome<TcpStream> {
+/// A connection on which nothing takes for ever.
+pub(crate) fn connect(port: u16) -> Outcome<TcpStream> {
     let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -51,12 +53,12 @@ pub(crate) struct Asker {
 
 impl Asker {
     /// Asks until it is told to stop, or is not answered.
-    pub(crate) fn start(port: u16, page: &'static str) -> Asker {
+    pub(crate) fn start(port: u16, ask: fn(u16) -> Outcome<()>) -> Asker {
         let enough = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&enough);
         let asks = move || {
             while !told.load(Ordering::Relaxed) {
-                expect(port, page)?;
+                ask(port)?;
                 std::thread::sleep(Duration::from_millis(1));
             }
             Ok(())

@@ -1,26 +1,81 @@
 //! The servers, and how each is started.
 
+use crate::server::Server;
+use crate::{client, postgres, redis, web};
+use ckpt_tests::Outcome;
 use nix::sys::signal::Signal;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-/// A server. `{folder}` is where it runs, `{port}` where it listens; its pid file is `pid` in the folder.
+/// What those serve that are asked for a page.
+pub(crate) const PAGE: &str = "a page that is served before and after\n";
+
+pub(crate) type Test = fn(&Server<'_>) -> Outcome<()>;
+
+/// A server. `{folder}` is where it runs, `{port}` where it listens, `{postgres}` where PostgreSQL's programs are; its pid
+/// file, if it has one, is `pid` in the folder.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
+    /// Commands that come before.
+    pub(crate) before: &'static [&'static [&'static str]],
     pub(crate) program: &'static str,
     pub(crate) arguments: &'static [&'static str],
     /// What stands in the file `configuration`.
     pub(crate) configuration: &'static str,
     /// How many processes it has at least.
     pub(crate) processes: usize,
+    /// One question, and its answer.
+    pub(crate) ask: fn(u16) -> Outcome<()>,
     /// What makes it take new workers.
-    pub(crate) reload: Signal,
+    pub(crate) reload: Option<Signal>,
+    /// What ends it.
+    pub(crate) end: Signal,
+    /// The status that it then has.
+    pub(crate) status: i32,
+    /// What is done to it.
+    pub(crate) tests: &'static [(&'static str, Test)],
 }
 
 impl Kind {
-    /// What it serves.
-    pub(crate) fn page(&self) -> &'static str {
-        "a page that is served before and after\n"
+    /// The first program that it needs and that is not there.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let before = self.before.iter().flat_map(|words| words.iter());
+        let mut words = before.chain([&self.program]).chain(self.arguments).map(|word| placed(word));
+        words.find(|word| word.starts_with('/') && !Path::new(word).exists())
     }
 }
+
+/// What it says of where programs are, with that filled in.
+pub(crate) fn placed(text: &str) -> String {
+    text.replace("{postgres}", &postgres_programs().to_string_lossy())
+}
+
+/// The newest version's, as Debian lays them.
+pub(crate) fn postgres_programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+    let newest = versions.map(|entry| entry.path()).max_by_key(|path| number(path).unwrap_or(0_u32));
+    newest.unwrap_or_else(|| "/usr/lib/postgresql/VERSION".into()).join("bin")
+}
+
+/// Asked for a page all the time, killed and resumed, and its port taken.
+const WEB: &[(&str, Test)] =
+    &[("running", web::run_on), ("killed", web::killed_and_resumed), ("taken", web::port_is_taken)];
+
+/// What most servers have in common.
+const SERVER: Kind = Kind {
+    name: "",
+    before: &[],
+    program: "",
+    arguments: &[],
+    configuration: "",
+    processes: 1,
+    ask: client::page,
+    reload: None,
+    end: Signal::SIGTERM,
+    status: 0,
+    tests: WEB,
+};
 
 pub(crate) const KINDS: &[Kind] = &[
     Kind {
@@ -29,7 +84,8 @@ pub(crate) const KINDS: &[Kind] = &[
         arguments: &["-c", "{folder}/configuration", "-e", "{folder}/error.log", "-g", "daemon off;"],
         configuration: NGINX,
         processes: 3,
-        reload: Signal::SIGHUP,
+        reload: Some(Signal::SIGHUP),
+        ..SERVER
     },
     Kind {
         name: "nginx_daemon",
@@ -37,7 +93,8 @@ pub(crate) const KINDS: &[Kind] = &[
         arguments: &["-c", "{folder}/configuration", "-e", "{folder}/error.log"],
         configuration: NGINX,
         processes: 3,
-        reload: Signal::SIGHUP,
+        reload: Some(Signal::SIGHUP),
+        ..SERVER
     },
     Kind {
         name: "apache",
@@ -45,7 +102,72 @@ pub(crate) const KINDS: &[Kind] = &[
         arguments: &["-f", "{folder}/configuration", "-D", "FOREGROUND"],
         configuration: APACHE,
         processes: 4,
-        reload: Signal::SIGUSR1,
+        reload: Some(Signal::SIGUSR1),
+        ..SERVER
+    },
+    Kind {
+        name: "postgres",
+        before: &[&[
+            "/usr/bin/setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "{postgres}/initdb",
+            "--pgdata=data",
+            "--username=bank",
+            "--auth=trust",
+            "--no-sync",
+        ]],
+        program: "/usr/bin/setpriv",
+        arguments: &[
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "{postgres}/postgres",
+            "-D",
+            "data",
+            "-k",
+            "{folder}",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            "{port}",
+        ],
+        processes: 5,
+        ask: postgres::ask,
+        // The fast way: clients are sent away.
+        end: Signal::SIGINT,
+        tests: &[
+            ("running", postgres::run_on),
+            ("killed", postgres::killed_and_resumed),
+            ("detached", postgres::detached),
+        ],
+        ..SERVER
+    },
+    Kind {
+        name: "redis",
+        program: "/usr/bin/redis-server",
+        arguments: &[
+            "--port",
+            "{port}",
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            "{folder}",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--enable-debug-command",
+            "yes",
+        ],
+        ask: redis::ask,
+        tests: &[
+            ("running", redis::run_on),
+            ("killed", redis::killed_and_resumed),
+            ("detached", redis::detached),
+        ],
+        ..SERVER
     },
 ];
 

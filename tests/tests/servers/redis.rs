@@ -1,0 +1,165 @@
+//! Redis: every key is there, its clients were told the truth, and it saves itself as before.
+
+use crate::client::connect;
+use crate::server::Server;
+use ckpt_tests::{Outcome, Stopped};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How many keys it holds.
+const KEYS: &str = "200000";
+
+/// A connection.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(port: u16) -> Outcome<Client> {
+        Ok(Client(BufReader::new(connect(port)?)))
+    }
+
+    /// Sends one command, and takes its answer, of which the kind (+, :, $) is left out.
+    fn ask(&mut self, command: &str) -> Outcome<String> {
+        self.0.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        let answer = line.strip_suffix("\r\n").ok_or("the connection has ended")?;
+        match answer.split_at_checked(1) {
+            Some(("+" | ":", rest)) => Ok(rest.to_owned()),
+            Some(("$", len)) => {
+                let mut bytes = vec![0; len.parse::<usize>()? + 2];
+                self.0.read_exact(&mut bytes)?;
+                Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+            }
+            _ => Err(Stopped::Failed(format!("{command}: {answer:?}"))),
+        }
+    }
+
+    /// The same, of which the answer is known.
+    fn expect(&mut self, command: &str, expected: &str) -> Outcome<()> {
+        match self.ask(command)? {
+            answer if answer == expected => Ok(()),
+            answer => Err(Stopped::Failed(format!("{command}: {answer:?}, and not {expected:?}"))),
+        }
+    }
+}
+
+/// A question that changes nothing.
+pub(crate) fn ask(port: u16) -> Outcome<()> {
+    Client::connect(port)?.expect("PING", "PONG")
+}
+
+/// One who counts, and compares each number with what he has counted himself.
+struct Counter {
+    enough: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, Outcome<()>)>,
+}
+
+impl Counter {
+    fn start(port: u16) -> Counter {
+        let enough = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&enough);
+        let counts = move || {
+            let mut number = 0_u64;
+            let mut count = || {
+                let mut client = Client::connect(port)?;
+                while !told.load(Ordering::Relaxed) {
+                    client.expect("INCR counted", &(number + 1).to_string())?;
+                    number += 1;
+                }
+                Ok(())
+            };
+            let outcome = count();
+            (number, outcome)
+        };
+        Counter { enough, thread: std::thread::spawn(counts) }
+    }
+
+    /// How far he came, and whether the server went away before he had enough.
+    fn stop(self) -> Outcome<(u64, Outcome<()>)> {
+        self.enough.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| Stopped::Failed("who counts has panicked".to_owned()))
+    }
+}
+
+/// Fills it, and says what its keys and values come to.
+fn fill(server: &Server<'_>) -> Outcome<String> {
+    let mut client = Client::connect(server.port)?;
+    client.expect(&format!("DEBUG POPULATE {KEYS} key 20"), "OK")?;
+    client.ask("DEBUG DIGEST")
+}
+
+/// All keys are there, and it can write them (which it does in children of its own) and read them again.
+fn holds(server: &Server<'_>, digest: &str) -> Outcome<()> {
+    let mut client = Client::connect(server.port)?;
+    client.expect("DBSIZE", KEYS)?;
+    client.expect("DEBUG DIGEST", digest)?;
+    client.expect("BGREWRITEAOF", "Background append only file rewriting started")?;
+    wait_for(server, "aof_rewrite_in_progress:0", "aof_last_bgrewrite_status:ok")?;
+    client.expect("BGSAVE", "Background saving started")?;
+    wait_for(server, "rdb_bgsave_in_progress:0", "rdb_last_bgsave_status:ok")?;
+    client.expect("DEBUG LOADAOF", "OK")?;
+    client.expect("DEBUG DIGEST", digest)
+}
+
+/// Waits until INFO says `done`; then it also says `well`.
+fn wait_for(server: &Server<'_>, done: &str, well: &str) -> Outcome<()> {
+    let info = server.until(done, || {
+        let info = Client::connect(server.port)?.ask("INFO persistence")?;
+        match info.lines().any(|line| line == done) {
+            true => Ok(info),
+            false => Err(Stopped::Failed(info)),
+        }
+    })?;
+    match info.lines().any(|line| line == well) {
+        true => Ok(()),
+        false => Err(Stopped::Failed(format!("not {well}: {info}"))),
+    }
+}
+
+/// Saved three times while somebody counts: he notices nothing.
+pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
+    let counter = Counter::start(server.port);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(100));
+        server.dump(&["--tcp=reset"])?;
+    }
+    let (number, outcome) = counter.stop()?;
+    outcome?;
+    Client::connect(server.port)?.expect("GET counted", &number.to_string())
+}
+
+/// Saved and killed while somebody counts, and resumed: it holds every key, and the last number that he was told or, if
+/// one was on its way, the next.
+pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
+    let digest = fill(server)?;
+    let counter = Counter::start(server.port);
+    std::thread::sleep(Duration::from_millis(100));
+    server.dump(&["--tcp=reset", "--kill"])?;
+    let (number, _) = counter.stop()?;
+    server.has_ended(&[server.root.as_raw().unsigned_abs()])?;
+    let resumed = server.resume()?;
+    let mut client = Client::connect(server.port)?;
+    let counted: u64 = client.ask("GET counted")?.parse()?;
+    if number == 0 || counted != number && counted != number + 1 {
+        return Err(Stopped::Failed(format!("{number} was told, {counted} is there")));
+    }
+    client.expect("DEL counted", "1")?;
+    holds(server, &digest)?;
+    drop(client);
+    server.until("a checkpoint without --tcp", || server.dump(&[]))?;
+    server.ends(resumed)
+}
+
+/// Saved and killed when nobody is connected, and resumed without a supervisor.
+pub(crate) fn detached(server: &Server<'_>) -> Outcome<()> {
+    let digest = fill(server)?;
+    server.until("a checkpoint without --tcp", || server.dump(&["--kill"]))?;
+    server.has_ended(&[server.root.as_raw().unsigned_abs()])?;
+    server.resume_detached()?;
+    holds(server, &digest)?;
+    server.ends_detached()
+}

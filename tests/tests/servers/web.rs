@@ -1,0 +1,83 @@
+//! What is done to every server that is asked for a page.
+
+use crate::client::{Asker, idle};
+use crate::server::{IMAGE, Server};
+use ckpt_tests::tools::{self, User};
+use ckpt_tests::{Outcome, Stopped};
+use std::process::Command;
+use std::time::Duration;
+
+/// The server goes on; so do those who ask it all the time.
+pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
+    let members = server.members()?;
+    let asker = Asker::start(server.port, server.kind.ask);
+    for _ in 0..3 {
+        server.dump(&["--tcp=reset"])?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    asker.stop()?;
+    if server.members()? != members {
+        return Err(Stopped::Failed(format!(
+            "it had the processes {members:?}, now {:?}",
+            server.members()?
+        )));
+    }
+    server.ask()
+}
+
+/// Saved while it is asked, killed, and resumed: the same processes serve the same port, and do what they are told.
+pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
+    let members = server.members()?;
+    // A client that has its answer and keeps the connection.
+    let kept = idle(server.port)?;
+    let asker = Asker::start(server.port, server.kind.ask);
+    server.dump(&["--tcp=reset", "--kill"])?;
+    asker.abandon();
+    drop(kept);
+    server.has_ended(&members)?;
+    let resumed = server.resume()?;
+    server.ask()?;
+    for _ in 0..50 {
+        server.ask()?;
+    }
+    if server.members()? != members {
+        return Err(Stopped::Failed(format!(
+            "it had the processes {members:?}, now {:?}",
+            server.members()?
+        )));
+    }
+    // Without anybody connected nothing need be given up.
+    server.until("a checkpoint without --tcp", || server.dump(&[]))?;
+    if let Some(signal) = server.kind.reload {
+        server.reload(&members, signal)?;
+        server.ask()?;
+    }
+    server.ends(resumed)
+}
+
+/// Somebody else has the port: that is told with all that one needs to know, and nothing is left.
+pub(crate) fn port_is_taken(server: &Server<'_>) -> Outcome<()> {
+    let members = server.members()?;
+    server.until("a checkpoint", || server.dump(&["--kill"]))?;
+    server.has_ended(&members)?;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", server.port))?;
+    let mut command = Command::new(server.tools.program("ckpt"));
+    command.args(["restore", IMAGE, "--pid", "keep"]);
+    let finished = tools::run(&mut command, &server.folder, "taken", User::Own)?;
+    let expected = [
+        format!("is a TCP socket at 127.0.0.1:{0}, and port {0} is taken by", server.port),
+        format!("(pid {})", std::process::id()),
+        format!("of process {}", server.root),
+        "unshare --net".to_owned(),
+    ];
+    let missing = expected.iter().find(|text| !finished.error.contains(text.as_str()));
+    if finished.status.code() != Some(125) || missing.is_some() {
+        let text = format!("{}, and not `{missing:?}`: {}", finished.status, finished.error);
+        return Err(Stopped::Failed(text));
+    }
+    server.has_ended(&members)?;
+    drop(taken);
+    let resumed = server.resume()?;
+    server.ask()?;
+    server.ends(resumed)
+}
