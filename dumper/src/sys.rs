@@ -155,6 +155,26 @@ pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd>
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }
 
+/// A duplicate of a descriptor of ours.
+pub(crate) fn duplicate_own(number: u32) -> Result<OwnedFd> {
+    let number = i32::try_from(number).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call takes three numbers.
+    owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) }.into())
+}
+
+/// Has this process open as many descriptors as it may: those of the tree come on top of its own.
+pub(crate) fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(RLIMIT_NOFILE) {
+        // The kernel's own limit takes a privilege; what is not enough is told where it lacks.
+        let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+        let most = most.and_then(|text| text.trim().parse().ok()).unwrap_or(hard);
+        if setrlimit(RLIMIT_NOFILE, most, most.max(hard)).is_err() && soft < hard {
+            let _ = setrlimit(RLIMIT_NOFILE, hard, hard);
+        }
+    }
+}
+
 /// What of two tasks is compared (linux/kcmp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -143,7 +143,7 @@ fn rebuild_descriptors(
     let (image, stage) = (world.image, world.stage);
     let table = image.about::<DescriptorTable>(root.descriptor_table).next();
     let table = table.ok_or(Error::Internal("a task's descriptors are missing"))?;
-    descriptor::set_owners(image, table, world.shelf, |id| world.id_now(root, id))?;
+    descriptor::set_owners(image, table, process == plan::ROOT, world.shelf, |id| world.id_now(root, id))?;
     if process == plan::ROOT {
         if stage.foreground {
             terminal::apply_settings(image, world.shelf)?;

@@ -7,7 +7,7 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{self, OwnStdio, dup_above};
-use crate::rebuild::{epoll, file, mapping};
+use crate::rebuild::{epoll, file, lock, mapping};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -68,6 +68,7 @@ impl Shelf {
             shelf.put(Item::Description(id), Ok(fd), above)?;
         }
         epoll::fill_all(image, &shelf, above)?;
+        lock::rebuild_on_the_way(image, &shelf)?;
         Ok(shelf)
     }
 

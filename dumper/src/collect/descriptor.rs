@@ -1,88 +1,32 @@
 //! The tables of descriptors, and the open file descriptions behind them, each once for the whole tree.
 //!
 //! Which descriptors share a description is told by kcmp(2); what a description is, by a duplicate of it
-//! (pidfd_getfd), through which nothing is read, sought or changed.
+//! (pidfd_getfd), through which nothing is read, sought or changed. Some are in no table, but on their way through a unix
+//! socket.
+
+pub mod open;
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{
     Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, mqueue, pidfd, signalfd, socket,
-    terminal, timerfd,
+    terminal, timerfd, unix,
 };
 use crate::allow::Allow;
 use crate::error::Error;
-use crate::procdir::ProcDir;
-use crate::{parse, sharing, sys};
-use binfmt::address::Pid;
+use crate::sys;
+use binfmt::note::Note;
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
-use file::Place;
 use lock::Which;
 use nix::errno::Errno;
-use std::cmp::Ordering;
+pub use open::{Group, Open, Seen};
+use open::{Looks, group, is_simple_device, kind_of, what};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// Descriptors below this may lead anywhere: a resume gives the loader's own.
 pub const STANDARD_STREAMS: u32 = 3;
-
-/// One descriptor.
-#[derive(Debug)]
-pub struct Open<'a> {
-    /// The first task that has its table.
-    pub subject: &'a Subject<'a>,
-    seen: &'a Seen,
-}
-
-impl std::ops::Deref for Open<'_> {
-    type Target = Seen;
-
-    fn deref(&self) -> &Seen {
-        self.seen
-    }
-}
-
-impl Open<'_> {
-    /// The error for what it says of itself that nobody understands.
-    pub fn makes_no_sense(&self) -> Error {
-        not_understood(self.subject.pid(), self.number)
-    }
-
-    /// What becomes of it if `what` it is cannot be saved: that is named, unless `allow` was given.
-    pub fn not_saved(&self, allow: Allow, what: &str, out: &mut Collected) -> DescriptionKind {
-        if !self.subject.options.allow.contains(&allow) {
-            let what = format!("fd {} is {what}", self.number);
-            out.unsupported(what, format!("`--allow {}` restores it closed", allow.word()));
-        }
-        DescriptionKind::Closed
-    }
-}
-
-/// What the kernel says of a descriptor.
-#[derive(Debug)]
-pub struct Seen {
-    /// Its number.
-    pub number: u32,
-    /// Flags of its description with O_CLOEXEC, which is the descriptor's.
-    pub flags: u32,
-    /// Offset of its description.
-    pub position: u64,
-    /// `/proc/PID/fdinfo/N`
-    pub info: String,
-    /// What it leads to.
-    pub place: Place,
-}
-
-/// An open file description.
-#[derive(Debug)]
-pub struct Group<'a> {
-    /// Its id.
-    pub id: u32,
-    /// A descriptor of it: the first of the first task that has one.
-    pub first: &'a Open<'a>,
-    /// All of them.
-    members: Vec<&'a Open<'a>>,
-}
 
 /// Collects the tables and the descriptions of all tasks.
 pub fn collect<'a>(
@@ -100,36 +44,39 @@ pub fn collect<'a>(
         pidfds.insert(pid, pidfd);
         let id = subject.shares.descriptors.id;
         tables.insert(id, DescriptorTable { id, descriptors: Vec::new() });
-        open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, seen }));
+        open.extend(subject.seen.descriptors.iter().map(|seen| Open { subject, way: None, seen }));
     }
+    sys::raise_descriptor_limit();
+    let unix::rights::Found { passed, mut duplicates, mut queues } = unix::rights::look(&open, &pidfds)?;
+    open.extend(passed.iter().map(unix::rights::Passed::open));
     let mut pipes: BTreeMap<(u64, u64), Vec<End<'_>>> = BTreeMap::new();
     let (groups, mut sets) = (group(&open)?, Vec::new());
+    unix::rights::tell_apart(&groups, &mut queues, &mut duplicates);
     let (mut instances, mut sockets) = (Vec::new(), Vec::new());
     let masters = terminal::pseudo::masters(&groups);
     let mut terminals: BTreeMap<u32, Vec<terminal::pseudo::End<'_>>> = BTreeMap::new();
     for group in &groups {
         let Group { id, first, .. } = *group;
-        let (pid, number) = (first.subject.pid(), first.number);
+        let pid = first.subject.pid();
         out.look_at(pid);
         let pidfd =
             pidfds.get(&pid).ok_or_else(|| Error::question(pid, "finding its pidfd", Errno::EBADF))?;
-        let duplicate = sys::pidfd_getfd(pidfd.as_fd(), number)
-            .map_err(|error| Error::question(pid, format!("duplicating its descriptor {number}"), error))?;
-        for member in &group.members {
+        let duplicate = first.duplicate(pidfd.as_fd())?;
+        for member in group.members.iter().filter(|member| member.way.is_none()) {
             let table = tables.get_mut(&member.subject.shares.descriptors.id);
             table.into_iter().for_each(|table| table.descriptors.push(descriptor(member, id)));
         }
         locks(group, out);
-        if kind_of(first) == Looks::Pipe && !is_path_only(first) {
+        if kind_of(first) == Looks::Pipe && !first.is_path_only() {
             let metadata = &first.place.metadata;
             let ends = pipes.entry((metadata.dev(), metadata.ino())).or_default();
-            ends.push(End { description: id, open: first, lowest: lowest(group), duplicate });
+            ends.push(End { description: id, open: first, lowest: group.lowest(), duplicate });
         } else if let Some(index) = terminal_index(first, duplicate.as_fd(), &masters) {
             describe(id, DescriptionKind::PseudoTerminal, first, duplicate.as_fd(), out)?;
             let end = terminal::pseudo::End { description: id, open: first, duplicate };
             terminals.entry(index).or_default().push(end);
-        } else if kind_of(first) == Looks::Socket && !is_path_only(first) {
-            sockets.push(socket::Held::new(id, first, lowest(group), duplicate)?);
+        } else if kind_of(first) == Looks::Socket && !first.is_path_only() {
+            sockets.push(socket::Held::new(id, first, group.lowest(), duplicate)?);
         } else {
             let kind = complete(group, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
@@ -144,9 +91,10 @@ pub fn collect<'a>(
     inotify::collect(&instances, &groups, out)?;
     pipes.into_values().try_for_each(|ends| complete_pipe(&ends, out))?;
     terminals.into_iter().try_for_each(|(index, ends)| terminal::pseudo::collect(index, &ends, out))?;
-    for (socket, kind) in sockets.iter().zip(socket::collect(&sockets, out)?) {
+    for (socket, kind) in sockets.iter().zip(socket::collect(&sockets, &queues, out)?) {
         describe(socket.description, kind, socket.open, socket.duplicate.as_fd(), out)?;
     }
+    refuse_on_their_way(&groups, out);
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
         out.note(table);
@@ -156,7 +104,7 @@ pub fn collect<'a>(
 
 /// The number of the pseudo-terminal that a descriptor is an end of, if the tree has its master.
 fn terminal_index(open: &Open<'_>, duplicate: BorrowedFd<'_>, masters: &BTreeSet<u32>) -> Option<u32> {
-    let is_device = kind_of(open) == Looks::Device && !is_path_only(open);
+    let is_device = kind_of(open) == Looks::Device && !open.is_path_only();
     if is_device { terminal::pseudo::index(open, duplicate, masters) } else { None }
 }
 
@@ -179,78 +127,40 @@ fn descriptor(open: &Open<'_>, description: u32) -> Descriptor {
     Descriptor { number: open.number, close_on_exec, description }
 }
 
-/// The lowest number that any task has for it.
-fn lowest(group: &Group<'_>) -> u32 {
-    group.members.iter().map(|member| member.number).min().unwrap_or(group.first.number)
-}
-
 /// The locks that were taken through a description: its own, and those of each table that has it.
 fn locks(group: &Group<'_>, out: &mut Collected) {
     let mut seen = BTreeSet::new();
-    for member in &group.members {
+    for member in group.members.iter().filter(|member| member.way.is_none()) {
         if seen.insert(member.subject.shares.descriptors.id) {
             let which = if seen.len() == 1 { Which::All } else { Which::OfTable };
             lock::collect(member.subject, group.id, &member.info, which, out);
         }
     }
-}
-
-/// Looks at all descriptors of a process.
-pub fn look(proc: ProcDir) -> Result<Vec<Seen>, Error> {
-    proc.numbers("fd")?.into_iter().map(|number| read(proc, number)).collect()
-}
-
-fn read(proc: ProcDir, number: u32) -> Result<Seen, Error> {
-    let info = proc.text(&format!("fdinfo/{number}"))?;
-    let place = Place::magic_link(proc.path(&format!("fd/{number}")))
-        .map_err(|error| Error::question(proc.pid(), format!("reading its descriptor {number}"), error))?;
-    let flags = parse::value(&info, "flags").and_then(|flags| u32::from_str_radix(flags, 8).ok());
-    let (Some(flags), Some(position)) = (flags, parse::decimal(&info, "pos")) else {
-        return Err(not_understood(proc.pid(), number));
-    };
-    Ok(Seen { number, flags, position, info, place })
-}
-
-fn not_understood(pid: Pid, number: u32) -> Error {
-    Error::question(pid, format!("reading its descriptor {number}"), "the kernel's answer makes no sense")
-}
-
-/// Descriptors of the same description together, each group and the groups in the order of tasks and numbers. Only
-/// those that look alike are compared, and the kernel's order makes that n log n.
-fn group<'a>(open: &'a [Open<'a>]) -> Result<Vec<Group<'a>>, Error> {
-    // Not the position: somebody outside of the tree may move it while we look.
-    let look = |open: &Open<'_>| {
-        let flags = open.flags & !libc::O_CLOEXEC.cast_unsigned();
-        (open.place.metadata.dev(), open.place.metadata.ino(), flags)
-    };
-    let name = |open: &Open<'_>| (open.subject.pid().0, open.number);
-    let shares = sharing::classes(open.len(), |first, second| {
-        let (Some(first), Some(second)) = (open.get(first), open.get(second)) else {
-            return Err(Errno::EINVAL);
-        };
-        match look(first).cmp(&look(second)) {
-            Ordering::Equal => sys::compare(sys::Kind::Description, name(first), name(second)),
-            order => Ok(order),
-        }
-    });
-    let shares = shares.map_err(|error| {
-        let pid = open.first().map_or(Pid(0), |first| first.subject.pid());
-        Error::question(pid, "comparing its descriptors (kcmp)", error)
-    })?;
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    for (open, share) in open.iter().zip(shares) {
-        if share.is_first {
-            groups.push(Group { id: share.id, first: open, members: vec![open] });
-        } else {
-            let group = usize::try_from(share.id).ok().and_then(|id| groups.get_mut(id.wrapping_sub(1)));
-            group.into_iter().for_each(|group| group.members.push(open));
-        }
+    if seen.is_empty() {
+        // Of a table it can have none.
+        lock::collect(group.first.subject, group.id, &group.first.info, Which::All, out);
     }
-    Ok(groups)
 }
 
-fn is_path_only(open: &Open<'_>) -> bool {
-    open.flags & libc::O_PATH.cast_unsigned() != 0
+/// What is on its way arrives: it cannot be left closed. And pidfds come back only when the queues have been filled.
+fn refuse_on_their_way(groups: &[Group<'_>], out: &mut Collected) {
+    let kinds = out.notes.iter().filter_map(|note| match note {
+        Note::Description(Description { id, kind, .. }) => Some((*id, *kind)),
+        _ => None,
+    });
+    let kinds: BTreeMap<u32, DescriptionKind> = kinds.collect();
+    for group in groups {
+        let Some(open) = group.members.iter().find(|member| member.way.is_some()) else { continue };
+        let what = match kinds.get(&group.id) {
+            Some(DescriptionKind::Pidfd) => "a pidfd, which cannot be saved there yet".to_owned(),
+            Some(DescriptionKind::Closed) if out.can_be_saved() => {
+                format!("{}, which cannot be saved", what(open))
+            }
+            _ => continue,
+        };
+        out.look_at(open.subject.pid());
+        out.passing(format!("{} is {what}", open.name()), "wait until it has been received");
+    }
 }
 
 /// Adds the note that completes a description, and says which kind that is.
@@ -262,7 +172,7 @@ fn complete(
 ) -> Result<DescriptionKind, Error> {
     let Group { id, first: open, .. } = *group;
     let kind = match kind_of(open) {
-        _ if is_path_only(open) => DescriptionKind::File,
+        _ if open.is_path_only() => DescriptionKind::File,
         Looks::File if mqueue::is_queue(open, duplicate) => mqueue::collect(id, open, duplicate, out)?,
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
@@ -272,12 +182,14 @@ fn complete(
         Looks::Signalfd => DescriptionKind::Signalfd,
         Looks::Epoll => DescriptionKind::Epoll,
         Looks::Inotify => DescriptionKind::Inotify,
-        Looks::Device if terminal::is_master(open.place.metadata.rdev()) => outside(open, lowest(group), out),
+        Looks::Device if terminal::is_master(open.place.metadata.rdev()) => {
+            outside(open, group.lowest(), out)
+        }
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
         }
         Looks::Device if is_simple_device(open.place.metadata.rdev()) => DescriptionKind::File,
-        Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, lowest(group), out),
+        Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, group.lowest(), out),
     };
     match kind {
         DescriptionKind::File => file::collect(open.subject, id, &open.place, open.flags, out)?,
@@ -337,65 +249,4 @@ fn describe(
         label: binfmt::wire::Text::from(open.place.label.as_slice()),
     });
     Ok(())
-}
-
-/// What a descriptor leads to, at first sight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looks {
-    File,
-    Device,
-    Pipe,
-    Socket,
-    Memfd,
-    Eventfd,
-    Timerfd,
-    Signalfd,
-    Pidfd,
-    Epoll,
-    Inotify,
-    Other,
-}
-
-fn kind_of(open: &Open<'_>) -> Looks {
-    use std::os::unix::fs::FileTypeExt;
-    let kind = open.place.metadata.file_type();
-    match open.place.label.as_slice() {
-        b"anon_inode:[eventfd]" => Looks::Eventfd,
-        b"anon_inode:[timerfd]" => Looks::Timerfd,
-        b"anon_inode:[signalfd]" => Looks::Signalfd,
-        b"anon_inode:[pidfd]" => Looks::Pidfd,
-        b"anon_inode:[eventpoll]" => Looks::Epoll,
-        b"anon_inode:inotify" => Looks::Inotify,
-        label if label.starts_with(b"anon_inode:") => Looks::Other,
-        label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
-        _ if kind.is_fifo() => Looks::Pipe,
-        _ if kind.is_socket() => Looks::Socket,
-        _ if kind.is_char_device() || kind.is_block_device() => Looks::Device,
-        label if label.starts_with(b"/") => Looks::File,
-        _ => Looks::Other,
-    }
-}
-
-/// `/dev/null`, `zero`, `full`, `random`, `urandom`: devices whose descriptions hold nothing.
-fn is_simple_device(device: u64) -> bool {
-    const MEMORY_MAJOR: u32 = 1;
-    libc::major(device) == MEMORY_MAJOR && matches!(libc::minor(device), 3 | 5 | 7 | 8 | 9)
-}
-
-/// What a descriptor is, for a person.
-fn what(open: &Open<'_>) -> String {
-    let label = binfmt::wire::Text::from(open.place.label.as_slice()).to_string();
-    match label.strip_prefix("anon_inode:") {
-        Some(kind) => {
-            let kind = kind.trim_matches(['[', ']']);
-            let article = if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
-            format!("{article} {kind} instance")
-        }
-        None => match kind_of(open) {
-            Looks::Device => format!("the device {label}"),
-            Looks::Pipe => format!("a pipe to a process outside of the tree ({label})"),
-            Looks::Socket => format!("a socket ({label})"),
-            _ => label,
-        },
-    }
 }

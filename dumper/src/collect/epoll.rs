@@ -56,7 +56,7 @@ fn watched<'a>(
     finder: &mut Finder<'a>,
     out: &mut Collected,
 ) -> Result<Vec<(EpollTarget, &'a Group<'a>)>, Errno> {
-    let (pid, own) = (set.first.subject.pid().0, set.first.number);
+    let (pid, own) = set.first.held();
     let mut found = Vec::new();
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for line in set.first.info.lines().filter_map(|line| line.strip_prefix("tfd:")) {
@@ -70,7 +70,8 @@ fn watched<'a>(
             None if set.first.subject.options.allow.contains(&Allow::Epoll) => {}
             None => out.unsupported(
                 format!(
-                    "fd {own} is an epoll set that watches what was its fd {number} and is open in no process of the tree"
+                    "{} is an epoll set that watches what was its fd {number} and is open in no process of the tree",
+                    set.first.name()
                 ),
                 format!(
                     "name the process that has it as well, or `--allow {}` leaves it out of the set",
@@ -144,7 +145,7 @@ impl<'a> Finder<'a> {
 
 /// The process id and the number of a descriptor of a description.
 fn held(group: &Group<'_>) -> (i32, u32) {
-    (group.first.subject.pid().0, group.first.number)
+    group.first.held()
 }
 
 /// The descriptions with an inode, or all, in the kernel's order.

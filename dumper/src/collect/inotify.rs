@@ -73,7 +73,7 @@ fn watched(
     finder: &Finder<'_>,
     out: &mut Collected,
 ) -> Result<Option<FileIdentity>, Error> {
-    let (subject, own) = (group.first.subject, group.first.number);
+    let (subject, own) = (group.first.subject, group.first.name());
     let Line { number, key: (device, inode), .. } = line;
     let what = match finder.find(line) {
         _ if *number > NUMBER_MAX => {
@@ -94,7 +94,7 @@ fn watched(
     };
     if !subject.options.allow.contains(&Allow::Inotify) {
         out.unsupported(
-            format!("fd {own} is an inotify instance whose watch {number} {what}"),
+            format!("{own} is an inotify instance whose watch {number} {what}"),
             format!("`--allow {}` leaves the watch out", Allow::Inotify.word()),
         );
     }

@@ -154,7 +154,8 @@ pub struct Seen {
 impl Seen {
     fn of(proc: ProcDir, shares: &Shares, namespaces: &Namespaces) -> Result<Seen, Error> {
         let (filesystem, memory) = (shares.filesystem.is_first, shares.memory.is_first);
-        let descriptors = if shares.descriptors.is_first { descriptor::look(proc)? } else { Vec::new() };
+        let descriptors =
+            if shares.descriptors.is_first { descriptor::open::look(proc)? } else { Vec::new() };
         Ok(Seen {
             task: task::look(proc, namespaces)?,
             limits: limit::look(proc)?,

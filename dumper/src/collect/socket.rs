@@ -49,6 +49,8 @@ pub enum Fate {
     Outside(String),
     /// It is named and refused, or comes back closed; what it is: "a socket that ...".
     NotSaved(String),
+    /// The same as `NotSaved`, and it may be otherwise in a moment.
+    NotYet(String),
     /// The same as `Outside`, with advice of its own.
     Advised(String, String),
 }
@@ -88,7 +90,8 @@ impl<'a> Held<'a> {
     }
 }
 
-fn number(fd: BorrowedFd<'_>, name: i32) -> Result<i32, Errno> {
+/// A number that getsockopt(2) says on the level SOL_SOCKET.
+pub fn number(fd: BorrowedFd<'_>, name: i32) -> Result<i32, Errno> {
     let value = sys::socket_option(fd, libc::SOL_SOCKET, name, size_of::<i32>())?;
     value.first_chunk().map(|word| i32::from_ne_bytes(*word)).ok_or(Errno::EINVAL)
 }
@@ -102,7 +105,12 @@ fn failed(open: &Open<'_>, what: &str, error: Errno) -> Error {
 }
 
 /// Collects all sockets of the tree, and says which kind of description each is.
-pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<DescriptionKind>, Error> {
+/// `queues` is what waits in those of AF_UNIX.
+pub fn collect(
+    sockets: &[Held<'_>],
+    queues: &unix::rights::Queues,
+    out: &mut Collected,
+) -> Result<Vec<DescriptionKind>, Error> {
     let mut fresh = Fresh::new();
     let mut fates: BTreeMap<u32, Fate> = BTreeMap::new();
     let (ours, strange): (Vec<_>, Vec<_>) =
@@ -116,7 +124,7 @@ pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<Descript
     };
     // Each domain says what becomes of its own, by description; those of a domain that has no row here are named.
     fates.extend(inet::collect(&of(&[libc::AF_INET, libc::AF_INET6]), out)?);
-    fates.extend(unix::collect(&of(&[libc::AF_UNIX]), out)?);
+    fates.extend(unix::collect(&of(&[libc::AF_UNIX]), queues, out)?);
     let mut kinds = Vec::with_capacity(sockets.len());
     for socket in sockets {
         out.look_at(socket.open.subject.pid());
@@ -134,9 +142,17 @@ pub fn collect(sockets: &[Held<'_>], out: &mut Collected) -> Result<Vec<Descript
                 DescriptionKind::Outside
             }
             Fate::Outside(what) | Fate::NotSaved(what) => socket.open.not_saved(Allow::Socket, &what, out),
+            Fate::NotYet(what) => {
+                if !socket.open.subject.options.allow.contains(&Allow::Socket) {
+                    let advice =
+                        format!("wait a moment, or `--allow {}` restores it closed", Allow::Socket.word());
+                    out.passing(format!("{} is {what}", socket.open.name()), advice);
+                }
+                DescriptionKind::Closed
+            }
             Fate::Advised(what, advice) => {
                 if !socket.open.subject.options.allow.contains(&Allow::Socket) {
-                    out.unsupported(format!("fd {} is {what}", socket.open.number), advice);
+                    out.unsupported(format!("{} is {what}", socket.open.name()), advice);
                 }
                 DescriptionKind::Closed
             }
@@ -156,7 +172,7 @@ fn note(socket: &Held<'_>, fresh: &mut Fresh, out: &mut Collected) -> Result<Soc
         let value = match read(socket.duplicate.as_fd(), known) {
             Ok(value) => value,
             Err(Errno::EACCES) if known.setter == Setter::Filter => {
-                let what = format!("fd {} is a socket with an eBPF program attached", socket.open.number);
+                let what = format!("{} is a socket with an eBPF program attached", socket.open.name());
                 out.unsupported(what, "detach it (SO_DETACH_FILTER): nobody can read which program it is");
                 continue;
             }

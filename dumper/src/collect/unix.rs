@@ -1,11 +1,12 @@
 //! Sockets of the domain AF_UNIX.
 //!
 //! Who is connected to whom, and what is shut, tells unix_diag ([`diag`]); names, options and credentials, a duplicate of the
-//! socket; what waits to be read, MSG_PEEK through it ([`queue`]).
+//! socket; what waits to be read, MSG_PEEK through it ([`queue`]), descriptors on their way included ([`rights`]).
 
 pub mod diag;
 pub mod file;
 pub mod queue;
+pub mod rights;
 
 use super::Collected;
 use super::socket::{Fate, Held};
@@ -28,7 +29,7 @@ const SEND_SHUTDOWN: u8 = 2;
 struct Known<'a> {
     held: &'a Held<'a>,
     told: Told,
-    queue: Queue,
+    queue: &'a Queue,
     name: Vec<u8>,
     peer_name: Vec<u8>,
     /// The listening socket where it waits to be accepted.
@@ -43,7 +44,7 @@ type All<'a> = BTreeMap<u64, Known<'a>>;
 impl<'a> Known<'a> {
     fn new(
         held: &'a Held<'a>,
-        queue: Queue,
+        queue: &'a Queue,
         told: &BTreeMap<u64, Told>,
         waiting: &BTreeMap<u64, u64>,
     ) -> Result<Known<'a>, Error> {
@@ -93,15 +94,20 @@ impl<'a> Known<'a> {
 const ASKING_PEER: &str = "asking the kernel (unix_diag) for the peer";
 
 /// Collects all sockets of this domain, and says by their descriptions what becomes of them.
-pub fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<Vec<(u32, Fate)>, Error> {
+pub fn collect(
+    sockets: &[&Held<'_>],
+    queues: &rights::Queues,
+    out: &mut Collected,
+) -> Result<Vec<(u32, Fate)>, Error> {
     let Some(first) = sockets.first() else { return Ok(Vec::new()) };
     let told = diag::all().map_err(|error| first.failed(ASKING_PEER, error))?;
     let waiting = told.iter().flat_map(|(at, told)| told.pending.iter().map(|inode| (*inode, *at)));
     let waiting: BTreeMap<u64, u64> = waiting.filter(|(inode, _)| *inode != 0).collect();
-    let known = sockets
-        .iter()
-        .zip(queues(sockets)?)
-        .map(|(held, queue)| Ok((held.inode(), Known::new(held, queue, &told, &waiting)?)));
+    let unseen = Queue::default();
+    let known = sockets.iter().map(|held| {
+        let queue = queues.get(&held.inode()).unwrap_or(&unseen);
+        Ok((held.inode(), Known::new(held, queue, &told, &waiting)?))
+    });
     let all: All<'_> = known.collect::<Result<_, Error>>()?;
     let mut fates: BTreeMap<u64, Fate> =
         all.iter().map(|(inode, known)| (*inode, fate(known, &all))).collect();
@@ -142,31 +148,6 @@ fn text(name: &[u8]) -> Text {
     Text(name.to_vec())
 }
 
-/// What waits to be read from each.
-fn queues(sockets: &[&Held<'_>]) -> Result<Vec<Queue>, Error> {
-    let failed = |held: &Held<'_>, error| held.failed("looking at what waits to be read", error);
-    let looks = sockets.iter().map(|held| {
-        let offset = held.number(libc::SO_PEEK_OFF).map_err(|error| failed(held, error))?;
-        let is_listening = held.number(libc::SO_ACCEPTCONN).map_err(|error| failed(held, error))? != 0;
-        let queue = match is_listening {
-            true => Queue::default(),
-            false => queue::look(held.duplicate.as_fd(), held.family.kind, offset)
-                .map_err(|error| failed(held, error))?,
-        };
-        Ok((queue, offset))
-    });
-    let mut looks = looks.collect::<Result<Vec<_>, Error>>()?;
-    let guarded = sockets.iter().zip(&looks).filter(|(_, (queue, _))| queue.has_more());
-    let guarded: Vec<_> = guarded.map(|(held, (_, offset))| (held.duplicate.as_raw_fd(), *offset)).collect();
-    if let Some(first) = sockets.first() {
-        let _guard = sys::PeekGuard::new(&guarded).map_err(|error| failed(first, error))?;
-        for (held, (queue, _)) in sockets.iter().zip(&mut looks).filter(|(_, (queue, _))| queue.has_more()) {
-            queue.look_on(held.duplicate.as_fd(), held.family.kind).map_err(|error| failed(held, error))?;
-        }
-    }
-    Ok(looks.into_iter().map(|(queue, _)| queue).collect())
-}
-
 /// What becomes of a socket.
 fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
     let not_saved = |what: &str| Fate::NotSaved(format!("a socket {what}"));
@@ -181,9 +162,6 @@ fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
     if let Some(what) = known.queue.unreadable {
         return not_saved(what);
     }
-    if messages.iter().any(|message| !message.rights.is_empty()) {
-        return not_saved("with descriptors on their way (SCM_RIGHTS)");
-    }
     if messages.iter().any(|message| message.credentials.is_some_and(|(pid, ..)| pid != 0)) {
         return not_saved("with credentials on their way (SCM_CREDENTIALS)");
     }
@@ -194,7 +172,9 @@ fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
         return not_saved("where a connection waits whose other end is gone or outside of the tree");
     }
     if state == UnixState::Pending && known.unread != 0 {
-        return not_saved("that has sent something over a connection which nobody has accepted yet");
+        // Most servers accept at once.
+        let what = "a socket that has sent something over a connection which nobody has accepted yet";
+        return Fate::NotYet(what.to_owned());
     }
     if state == UnixState::PeerGone && !known.peer_name.is_empty() && !listens(&known.peer_name) {
         return not_saved(&format!("whose peer, {}, is gone", text(&known.peer_name)));
@@ -268,7 +248,7 @@ fn message(message: &Message) -> UnixMessage {
     UnixMessage {
         len_bytes: message.bytes.len() as u64,
         sender: message.sender.clone().into(),
-        rights: Vec::new(),
+        rights: message.passed.clone(),
         has_credentials: message.credentials.is_some(),
         pid: pid.cast_unsigned(),
         user,

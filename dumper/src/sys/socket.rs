@@ -70,30 +70,57 @@ pub(crate) fn adopt(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// How long those pieces of a stream are that fit, each as it was sent, in so many bytes of which there are more. EFAULT if not
+/// even the first does.
+pub(crate) fn peek_pieces(fd: BorrowedFd<'_>, len: usize) -> Result<usize> {
+    let mut room = vec![0u8; len];
+    let nowhere: *mut libc::c_void = std::ptr::without_provenance_mut(1);
+    let mut windows = [
+        libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: len },
+        libc::iovec { iov_base: nowhere, iov_len: 1 },
+    ];
+    // SAFETY: msghdr is plain data for which all zeros is a value: no name, no control messages.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (windows.as_mut_ptr(), windows.len());
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel writes at most `len` bytes at `room`, and nothing at the first page, which nobody has: it fails there,
+    // as is meant, and says what it has written whole.
+    let found = Errno::result(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) })?;
+    usize::try_from(found).map_err(|_| Errno::EIO)
+}
+
 /// Sets from where MSG_PEEK looks; -1 for the first byte, always.
 pub(crate) fn set_peek_offset(fd: BorrowedFd<'_>, offset: i32) -> Result<()> {
-    set_peek_offset_of(fd.as_raw_fd(), offset)
+    set_number(fd.as_raw_fd(), libc::SO_PEEK_OFF, offset)
 }
 
-fn set_peek_offset_of(fd: RawFd, offset: i32) -> Result<()> {
-    let (value, len) = ((&raw const offset).cast(), 4);
-    // SAFETY: the kernel reads four bytes at `offset`.
-    let set = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, len) };
-    Errno::result(set).map(drop)
+/// Has messages tell who has sent them.
+pub(crate) fn pass_credentials(fd: BorrowedFd<'_>) -> Result<()> {
+    set_number(fd.as_raw_fd(), libc::SO_PASSCRED, 1)
 }
 
-/// A process that gives sockets back their SO_PEEK_OFF when the value is dropped, or this process is killed.
+fn set_number(fd: RawFd, name: i32, number: i32) -> Result<()> {
+    let (value, len) = ((&raw const number).cast(), 4);
+    // SAFETY: the kernel reads four bytes at `number`.
+    Errno::result(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, value, len) }).map(drop)
+}
+
+/// An option of a socket as it is to be: which socket, which option of SOL_SOCKET, which value.
+pub(crate) type Wanted = (RawFd, i32, i32);
+
+/// A process that gives sockets back options that a look changes (SO_PEEK_OFF, SO_PASSCRED) when the value is dropped, or
+/// this process is killed.
 #[derive(Debug)]
-pub(crate) struct PeekGuard {
+pub(crate) struct LookGuard {
     process: Pid,
     /// Its end is what the other one waits for.
     alive: Option<OwnedFd>,
 }
 
-impl PeekGuard {
-    /// Guards sockets, each with the offset that it is to have, if there are any.
-    pub(crate) fn new(sockets: &[(RawFd, i32)]) -> Result<Option<PeekGuard>> {
-        if sockets.is_empty() {
+impl LookGuard {
+    /// Guards options, if there are any.
+    pub(crate) fn new(options: &[Wanted]) -> Result<Option<LookGuard>> {
+        if options.is_empty() {
             return Ok(None);
         }
         let (ended, alive) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -103,22 +130,22 @@ impl PeekGuard {
         if process == 0 {
             // SAFETY: nobody in this process uses the descriptor again.
             unsafe { libc::close(alive.as_raw_fd()) };
-            put_back(ended.as_raw_fd(), sockets);
+            put_back(ended.as_raw_fd(), options);
         }
         Errno::result(process)?;
-        Ok(Some(PeekGuard { process: Pid::from_raw(process), alive: Some(alive) }))
+        Ok(Some(LookGuard { process: Pid::from_raw(process), alive: Some(alive) }))
     }
 }
 
-impl Drop for PeekGuard {
+impl Drop for LookGuard {
     fn drop(&mut self) {
         drop(self.alive.take());
         while nix::sys::wait::waitpid(self.process, None) == Err(Errno::EINTR) {}
     }
 }
 
-/// Waits until the other end of a pipe is closed, sets the offsets, and ends.
-fn put_back(ended: RawFd, sockets: &[(RawFd, i32)]) -> ! {
+/// Waits until the other end of a pipe is closed, sets the options, and ends.
+fn put_back(ended: RawFd, options: &[Wanted]) -> ! {
     let mut byte = 0u8;
     // SAFETY: the calls take numbers, sets that live through them, and one byte to write to.
     unsafe {
@@ -129,8 +156,8 @@ fn put_back(ended: RawFd, sockets: &[(RawFd, i32)]) -> ! {
         libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
         while libc::read(ended, (&raw mut byte).cast(), 1) < 0 {}
     }
-    for (fd, offset) in sockets {
-        let _ = set_peek_offset_of(*fd, *offset);
+    for (fd, name, value) in options {
+        let _ = set_number(*fd, *name, *value);
     }
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(0) }

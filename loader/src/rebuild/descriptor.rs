@@ -62,18 +62,21 @@ impl OwnStdio {
     }
 }
 
-/// What `--plan` says of the descriptions that several tasks have.
+/// What `--plan` says of the descriptions that several tasks have, or none: those are on their way through a socket.
 pub fn shared_steps(image: &Image) -> Vec<String> {
-    let shared = image.all::<Description>().filter(|description| holders(image, description.id) > 1);
+    let shared = image.all::<Description>().filter(|description| holders(image, description.id) != 1);
     let is_opened = |description: &&Description| {
         !matches!(
             description.kind,
             DescriptionKind::Outside | DescriptionKind::Terminal | DescriptionKind::Closed
         )
     };
-    let line = |description: &Description| match socket::step(image, description) {
-        Some(calls) => format!("ckpt: {calls}  # once for all"),
-        None => format!("ckpt: open({})  # once for all", description.label),
+    let line = |description: &Description| {
+        let whose = if holders(image, description.id) == 0 { "on its way" } else { "once for all" };
+        match socket::step(image, description) {
+            Some(calls) => format!("ckpt: {calls}  # {whose}"),
+            None => format!("ckpt: open({})  # {whose}", description.label),
+        }
     };
     shared.filter(is_opened).map(line).collect()
 }
@@ -94,6 +97,12 @@ pub fn first_holders(image: &Image) -> BTreeMap<u32, (u32, u32)> {
         }
     }
     first
+}
+
+/// The descriptions that no table has: they are on their way through sockets.
+pub fn without_holder(image: &Image) -> impl Iterator<Item = &Description> {
+    let held = first_holders(image);
+    image.all::<Description>().filter(move |description| !held.contains_key(&description.id))
 }
 
 /// What `--plan` says of the descriptors of a task.
@@ -171,7 +180,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
             }
             DescriptionKind::Timerfd => {
                 let note: &Timerfd = completing(image, id, "a timerfd's note is missing")?;
-                timerfd::make(note, description)?
+                timerfd::make(image, note, description)?
             }
             DescriptionKind::Signalfd => {
                 let note: &Signalfd = completing(image, id, "a signalfd's note is missing")?;
@@ -195,7 +204,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
         };
         opened.insert(id, fd);
     }
-    socket::rebuild_all(image, &mut opened)?;
+    socket::rebuild_all(image, own, &mut opened)?;
     for (id, fd) in &mut opened {
         if fd.as_raw_fd() < above {
             let moved = dup_above(fd.as_raw_fd(), above)
@@ -206,23 +215,31 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
     Ok(opened)
 }
 
-/// The lowest descriptor of a description.
-fn first_number(image: &Image, description: u32) -> u32 {
+/// The lowest descriptor of a description; beyond all others for one that is on its way only.
+pub fn first_number(image: &Image, description: u32) -> u32 {
     let entries = image.all::<DescriptorTable>().flat_map(|table| &table.descriptors);
-    entries.filter(|entry| entry.description == description).map(|entry| entry.number).min().unwrap_or(0)
+    entries
+        .filter(|entry| entry.description == description)
+        .map(|entry| entry.number)
+        .min()
+        .unwrap_or(u32::MAX)
 }
 
 /// Who gets SIGIO from a description, and as which signal. `now` says which id a saved one has. One that has ended, or
-/// a group that is not here, can get nothing and is left out.
+/// a group that is not here, can get nothing and is left out. The root does it for those that no table has, too.
 pub fn set_owners(
     image: &Image,
     table: &DescriptorTable,
+    is_root: bool,
     shelf: &Shelf,
     now: impl Fn(u32) -> u32,
 ) -> Result<()> {
     const F_SETSIG: u64 = 10;
     const F_SETOWN_EX: u64 = 15;
-    let held: BTreeSet<u32> = table.descriptors.iter().map(|entry| entry.description).collect();
+    let mut held: BTreeSet<u32> = table.descriptors.iter().map(|entry| entry.description).collect();
+    if is_root {
+        held.extend(without_holder(image).map(|description| description.id));
+    }
     let held = held.into_iter().flat_map(|id| image.about::<Description>(id));
     for description in held.filter(|description| description.owner != 0) {
         let Some(fd) = shelf.description(description.id) else { continue };

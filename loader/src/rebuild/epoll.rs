@@ -17,6 +17,7 @@ use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, DescriptorTable};
 use binfmt::note::epoll::{Epoll, EpollTarget};
+use binfmt::note::task::Task;
 use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
@@ -113,7 +114,7 @@ fn refuse_pidfds(image: &Image) -> Result<()> {
 }
 
 /// The table of the task that adds a target to a set: the first with the set and the target at its number, or at another one;
-/// for a signalfd, which only tells of whose signals it tells, also the first with the set.
+/// for a signalfd, which only tells of whose signals it tells, also the first with the set, or the root's.
 fn adder(image: &Image, set: &Epoll, target: &EpollTarget) -> Option<u32> {
     let has =
         |table: &DescriptorTable, is_it: &dyn Fn(&Descriptor) -> bool| table.descriptors.iter().any(is_it);
@@ -126,9 +127,13 @@ fn adder(image: &Image, set: &Epoll, target: &EpollTarget) -> Option<u32> {
         .or_else(|| with_set().find(|table| has(table, &is_target)));
     let any = || {
         let needs_target = kind(image, target.description) == Some(DescriptionKind::Pidfd);
-        with_set().next().filter(|_| !needs_target)
+        // For a set that is only on its way the root does it.
+        let root = || image.all::<Task>().next().and_then(|root| image.about(root.descriptor_table).next());
+        let is_held = with_set().next().is_some();
+        let any = if is_held { with_set().next() } else { root() };
+        any.filter(|_| !needs_target)
     };
-    with_target.or_else(any).map(|table| table.id)
+    with_target.or_else(any).map(|table: &DescriptorTable| table.id)
 }
 
 /// The sets of the image, each after those that it watches. Among sets that watch each other there is no order, and the

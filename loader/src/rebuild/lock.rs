@@ -1,14 +1,21 @@
-//! Locks and leases on files, taken again last of all: closing any descriptor of a file drops its POSIX locks.
+//! Locks and leases on files, taken again last of all: closing any descriptor of a file drops its POSIX locks. Those of
+//! descriptions that are only on their way through a socket are taken on the shelf: they are no process's.
 
 use crate::error::{Error, Result};
+use crate::rebuild::descriptor::without_holder;
+use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::DescriptorTable;
 use binfmt::note::lock::{FileLock, LockKind};
 use binfmt::note::task::Task;
+use std::os::fd::AsRawFd;
 
 /// Takes every lock of a task through a descriptor of its description.
 pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
     for lock in image.about::<FileLock>(task.pid) {
+        if without_holder(image).any(|description| description.id == lock.description) {
+            continue;
+        }
         let tables = image.about::<DescriptorTable>(task.descriptor_table);
         let entries = tables.flat_map(|table| &table.descriptors);
         let number =
@@ -20,6 +27,23 @@ pub fn rebuild(image: &Image, task: &Task) -> Result<()> {
                 error,
             )
         })?;
+    }
+    Ok(())
+}
+
+/// Takes those of descriptions that are only on their way.
+pub fn rebuild_on_the_way(image: &Image, shelf: &Shelf) -> Result<()> {
+    for description in without_holder(image) {
+        for lock in image.all::<FileLock>().filter(|lock| lock.description == description.id) {
+            let Some(fd) = shelf.description(description.id) else { continue };
+            take(lock, fd.as_raw_fd().unsigned_abs()).map_err(|error| {
+                let label = &description.label;
+                Error::step(
+                    format!("take the {:?} lock on {label} (another program may hold it)", lock.kind),
+                    error,
+                )
+            })?;
+        }
     }
     Ok(())
 }

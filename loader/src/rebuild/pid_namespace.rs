@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::skeleton::{Inside, Process};
+use crate::rebuild::descriptor::first_holders;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptorTable};
@@ -102,15 +103,20 @@ impl Levels {
         }
     }
 
-    /// Every description that tells a process of what happens which no task that holds it can name.
+    /// Every description that tells a process of what happens which no task that holds it can name. One that is only on its way
+    /// is the root's to tell.
     pub fn unseen_owners<'a>(&self, image: &'a Image) -> Vec<&'a Description> {
+        let held = first_holders(image);
+        let root = image.all::<Task>().next().map_or(0, |root| root.pid);
         let sees = |description: &Description| {
+            let is_held = held.contains_key(&description.id);
             let holds = |table: &DescriptorTable| {
                 table.descriptors.iter().any(|entry| entry.description == description.id)
             };
             image.all::<Task>().any(|task| {
                 self.seen(description.owner, self.inside.home(task.pid)) != 0
-                    && image.about::<DescriptorTable>(task.descriptor_table).any(holds)
+                    && (image.about::<DescriptorTable>(task.descriptor_table).any(holds)
+                        || !is_held && task.pid == root)
             })
         };
         let owned = image.all::<Description>().filter(|description| description.owner != 0);

@@ -2,7 +2,7 @@
 //! is here: some before a socket gets a name or a peer, the rest when all that stands.
 
 use crate::error::{Error, Refusal, Result};
-use crate::rebuild::descriptor::Opened;
+use crate::rebuild::descriptor::{Opened, OwnStdio};
 use crate::rebuild::{inet, set_status, unix};
 use crate::sys;
 use binfmt::image::Image;
@@ -13,10 +13,10 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of the image.
-pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
+pub fn rebuild_all(image: &Image, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
     // Each domain makes its own. Those of others may be on their way through those of AF_UNIX.
     inet::rebuild_all(image, opened)?;
-    unix::rebuild_all(image, opened)?;
+    unix::rebuild_all(image, own, opened)?;
     if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
         return Err(Error::Internal("a socket is of a domain that nobody makes"));
     }

@@ -1,5 +1,5 @@
 //! Timerfds. One that keeps a time is set when it is made; one that goes on with what remained is armed by the program of
-//! the first task that has it, as late as can be.
+//! the first task that has it, as late as can be; that which is only on its way through a socket, when it is made.
 //!
 //! Expiries that nobody has read are put back by TFD_IOC_SET_TICKS, which a kernel has that lets the loader set its layout
 //! (CONFIG_CHECKPOINT_RESTORE). Setting a timer takes them away, so they come second, over what has expired in between:
@@ -32,7 +32,7 @@ const LEAST_NS: u64 = 1_000_000;
 const TRIES: u32 = 16;
 
 /// Makes the timerfd of a description.
-pub fn make(note: &Timerfd, description: &Description) -> Result<OwnedFd> {
+pub fn make(image: &Image, note: &Timerfd, description: &Description) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("make a timerfd of clock {}", note.clock), error);
     let clock = i64::from(note.clock).cast_unsigned();
     let flags = libc::TFD_CLOEXEC.unsigned_abs().into();
@@ -44,8 +44,26 @@ pub fn make(note: &Timerfd, description: &Description) -> Result<OwnedFd> {
         // Armed or not, this is what it has if it is never armed.
         let still = Due { expires_ns: 0, ticks: note.ticks };
         set(&fd, note, &still).map_err(failed)?;
+        if note.countdown.remaining_ns > 0 && !first_holders(image).contains_key(&description.id) {
+            arm_now(&fd, note).map_err(failed)?;
+        }
     }
     Ok(fd)
+}
+
+/// Has a timer go on with what remained.
+fn arm_now(fd: &OwnedFd, note: &Timerfd) -> nix::Result<()> {
+    let number = fd.as_raw_fd().unsigned_abs().into();
+    let least_ns = if note.ticks > 0 { LEAST_NS } else { 0 };
+    let remaining_ns = note.countdown.remaining_ns.max(least_ns);
+    let setting = words(&Countdown { remaining_ns, ..note.countdown }, 1);
+    let args = [number, note.flags.into(), setting.as_ptr().addr() as u64, 0, 0, 0];
+    sys::call(libc::SYS_timerfd_settime, args)?;
+    if note.ticks > 0 {
+        let ticks = note.ticks.to_ne_bytes();
+        sys::call(libc::SYS_ioctl, [number, TFD_IOC_SET_TICKS, ticks.as_ptr().addr() as u64, 0, 0, 0])?;
+    }
+    Ok(())
 }
 
 /// Why no timer of these clocks can be made, if none can.

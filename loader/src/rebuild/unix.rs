@@ -3,16 +3,19 @@
 //! A connection with names is made through the socket that listens, which must stand before. Datagram sockets are filled
 //! before they are connected to another than who sends. What waits in a socket is sent by its peer, and where that is gone, by
 //! one that goes as it did when all is sent. Last come those that wait to be accepted.
+//!
+//! What else there is has been made before, and all sockets stand when the first is filled: so anything can be on its way
+//! through anything, itself included.
 
 mod fill;
 mod name;
 
 use crate::error::{Error, Result};
-use crate::rebuild::descriptor::Opened;
+use crate::rebuild::descriptor::{Opened, OwnStdio, first_number};
 use crate::rebuild::socket;
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::descriptor::Description;
+use binfmt::note::descriptor::{Description, DescriptionKind};
 use binfmt::note::socket::Moment;
 use binfmt::note::unix::{UnixSocket, UnixState};
 use name::Names;
@@ -22,13 +25,14 @@ use nix::sys::socket::{
     socketpair,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of this domain.
-pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
+pub fn rebuild_all(image: &Image, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
     let connected = image.all::<UnixSocket>().filter(|note| note.state == UnixState::Connected);
     let mut building = Building {
         image,
+        others: Others { own, opened },
         peers: connected.map(|note| (note.peer, note)).collect(),
         listening: image.all::<UnixSocket>().filter(|note| note.state == UnixState::Listening).collect(),
         made: BTreeMap::new(),
@@ -39,7 +43,7 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     let all = || image.all::<UnixSocket>();
     let is = |state: UnixState| move |note: &&UnixSocket| note.state == state;
     all().filter(is(UnixState::Listening)).try_for_each(|note| building.listen(note))?;
-    for note in all().filter(|note| note.state != UnixState::Pending) {
+    for note in all() {
         if !building.made.contains_key(&note.description) {
             building.make(note)?;
         }
@@ -58,13 +62,14 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     building.names.forget_deleted();
     building.gone.clear();
     for note in all() {
-        let Some(fd) = building.made.remove(&note.description) else {
+        let Some(fd) = building.made.get(&note.description) else {
             return Err(Error::Internal("a unix socket was not made"));
         };
-        socket::finish(image, socket::of(image, note.description)?, &fd)?;
-        opened.insert(note.description, fd);
+        socket::finish(image, socket::of(image, note.description)?, fd)?;
     }
-    building.names.keep();
+    let Building { made, names, .. } = building;
+    opened.extend(made);
+    names.keep();
     Ok(())
 }
 
@@ -102,9 +107,16 @@ fn failed(image: &Image, note: &UnixSocket, verb: &str, error: Errno) -> Error {
     Error::step(format!("{verb} the unix {label}"), error)
 }
 
+/// What is not a socket of this domain.
+struct Others<'a> {
+    own: &'a OwnStdio,
+    opened: &'a Opened,
+}
+
 /// The sockets that are being made.
 struct Building<'a> {
     image: &'a Image,
+    others: Others<'a>,
     /// Those that are connected to one, by the description of that one. Of several any.
     peers: BTreeMap<u32, &'a UnixSocket>,
     /// Those that listen.
@@ -136,6 +148,15 @@ impl<'a> Building<'a> {
 
     fn is_datagram(&self, note: &UnixSocket) -> Result<bool> {
         Ok(socket::of(self.image, note.description)?.kind == libc::SOCK_DGRAM.cast_unsigned())
+    }
+
+    /// What a description is.
+    fn description(&self, id: u32) -> Result<BorrowedFd<'_>> {
+        let made = self.made.get(&id).or_else(|| self.others.opened.get(&id)).map(AsFd::as_fd);
+        let found = self.image.about::<Description>(id).next();
+        let leads_out = found.is_some_and(|found| found.kind == DescriptionKind::Outside);
+        let own = leads_out.then(|| self.others.own.get(first_number(self.image, id)));
+        made.or(own).ok_or(Error::Internal("what is on its way through a socket was not made"))
     }
 
     /// A socket alone.
@@ -204,7 +225,10 @@ impl<'a> Building<'a> {
             UnixState::Alone => {
                 self.made.insert(note.description, self.single(note)?);
             }
-            UnixState::Listening | UnixState::Pending => {}
+            UnixState::Pending => {
+                self.made.insert(note.description, self.single(note)?);
+            }
+            UnixState::Listening => {}
         }
         Ok(())
     }
@@ -270,11 +294,8 @@ impl<'a> Building<'a> {
     }
 
     /// Has a socket wait to be accepted.
-    fn knock(&mut self, listening: &UnixSocket, waiting: u32) -> Result<()> {
+    fn knock(&self, listening: &UnixSocket, waiting: u32) -> Result<()> {
         let note = self.note(waiting)?;
-        let fd = self.single(note)?;
-        self.made.insert(waiting, fd);
-        self.name(note)?;
         let fd = self.made.get(&waiting).ok_or(Error::Internal("a unix socket was not made"))?;
         name::reach(listening, fd.as_fd())?;
         self.shut(note)

@@ -21,8 +21,6 @@ const IDS_COME_FREE: Duration = Duration::from_secs(20);
 const ENDED: [Option<i32>; 2] = [Some(4), Some(6)];
 /// Exit status of `ckpt-dump` when it names what it cannot save.
 const UNSUPPORTED: Option<i32> = Some(3);
-/// What is refused by name, and over in a moment, as the README says of tmux: whoever reads it tries again.
-const PASSES: &str = "descriptors on their way (SCM_RIGHTS)";
 const IMAGE: &str = "image.ckpt";
 /// Where a program's standard error goes.
 pub(super) const ERRORS: &str = "standard error";
@@ -99,13 +97,7 @@ impl Run {
         if matches!(way, Way::Killed | Way::User) {
             command.arg("--kill");
         }
-        let mut finished = tools::run(&mut command, &self.folder, "dump", way.user())?;
-        let mut tries = 0;
-        while finished.error.contains(PASSES) && tries < 20 {
-            tries += 1;
-            std::thread::sleep(Duration::from_millis(50));
-            finished = tools::run(&mut command, &self.folder, "dump", way.user())?;
-        }
+        let finished = tools::run(&mut command, &self.folder, "dump", way.user())?;
         let failed =
             || Err(Stopped::Failed(format!("ckpt-dump: {} {}", finished.status, finished.error.trim())));
         if ENDED.contains(&finished.status.code()) {

@@ -2,7 +2,7 @@
 
 use super::super::socket::{Family, Held};
 use super::{Found, Piece, local, multicast, noted, peer};
-use crate::sys::{self, PeekGuard};
+use crate::sys::{self, LookGuard};
 use binfmt::note::inet::{InetSocket, InetState};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
@@ -53,17 +53,17 @@ fn is_corked(socket: &Held<'_>) -> Result<bool, Errno> {
 
 /// The descriptions of those sockets of which something can be peeked at. Their offsets are put back when the guard is dropped, or
 /// this process is killed: what comes to others from now on stays where it is.
-pub(super) fn guard(sockets: &[&Held<'_>]) -> Result<(BTreeSet<u32>, Option<PeekGuard>), Errno> {
+pub(super) fn guard(sockets: &[&Held<'_>]) -> Result<(BTreeSet<u32>, Option<LookGuard>), Errno> {
     let (mut full, mut guarded) = (BTreeSet::new(), Vec::new());
     for socket in sockets.iter().filter(|socket| is_one(socket.family)) {
         let offset = socket.number(libc::SO_PEEK_OFF)?;
         // What the program itself has peeked at is seen only from an offset of ours.
         if offset >= 0 || peek(socket)?.is_some() {
             full.insert(socket.description);
-            guarded.push((socket.duplicate.as_raw_fd(), offset));
+            guarded.push((socket.duplicate.as_raw_fd(), libc::SO_PEEK_OFF, offset));
         }
     }
-    Ok((full, PeekGuard::new(&guarded)?))
+    Ok((full, LookGuard::new(&guarded)?))
 }
 
 /// The datagrams that wait to be read in a guarded socket, and stay where they are. An empty one that was looked at before is not

@@ -82,12 +82,12 @@ pub fn collect(index: u32, ends: &[End<'_>], out: &mut Collected) -> Result<(), 
     let slaves = || ends.iter().filter(|end| !end.is_master());
     let found = settings(fd).map_err(failed)?;
     let size = sys::window_size(fd).map_err(failed)?;
-    let own = master.open.number;
+    let own = master.open.name();
     let node = match fs::metadata(format!("{SLAVES}/{index}")) {
         Ok(node) if libc::major(node.rdev()) == SLAVE_MAJOR => node,
         _ => {
             out.unsupported(
-                format!("fd {own} is the master of pseudo-terminal {index}, which is not in {SLAVES}"),
+                format!("{own} is the master of pseudo-terminal {index}, which is not in {SLAVES}"),
                 "such an instance of devpts cannot be made again yet",
             );
             return Ok(());
@@ -96,7 +96,7 @@ pub fn collect(index: u32, ends: &[End<'_>], out: &mut Collected) -> Result<(), 
     if found.line_discipline != 0 {
         out.unsupported(
             format!(
-                "fd {own} is the master of pseudo-terminal {index} with line discipline {}",
+                "{own} is the master of pseudo-terminal {index} with line discipline {}",
                 found.line_discipline
             ),
             "only that of terminals can be saved",

@@ -1,15 +1,15 @@
 //! What waits to be read from a socket, looked at without taking (MSG_PEEK).
 //!
-//! A stream gives all its bytes at once, up to where credentials or descriptors change; of messages only the first is seen.
-//! What comes after is seen by SO_PEEK_OFF, which belongs to the program: a process of its own puts it back, even if this one
-//! is killed meanwhile.
+//! A stream gives all its bytes at once, up to where credentials change or descriptors were sent; of messages only the first is
+//! seen. What comes after is seen by SO_PEEK_OFF, and credentials by SO_PASSCRED, which belong to the program: a process of its
+//! own puts them back, even if this one is killed meanwhile. Descriptors on their way are seen as duplicates.
 
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrLike, UnixAddr, recvmsg};
+use nix::sys::socket::{MsgFlags, SockaddrLike, UnixAddr, recvmsg};
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A message, or bytes that can be read at once.
 #[derive(Debug, Default)]
@@ -20,7 +20,9 @@ pub struct Message {
     pub sender: Vec<u8>,
     /// Descriptors on their way with it: duplicates.
     pub rights: Vec<OwnedFd>,
-    /// Process, user and group of who has sent it, if the socket asks for that.
+    /// The same, when they have been taken from here: by the numbers of the duplicates, then by the ids of the descriptions.
+    pub passed: Vec<u32>,
+    /// Process, user and group of who has sent it, if that is said.
     pub credentials: Option<(i32, u32, u32)>,
 }
 
@@ -33,8 +35,8 @@ pub struct Queue {
     pub reset: bool,
     /// Why it cannot be read, if so: "..., which ...".
     pub unreadable: Option<&'static str>,
-    /// How far it has been read, if there may be more.
-    more_at: Option<usize>,
+    /// Whether something is in it that has not been looked at.
+    waits: bool,
 }
 
 /// Most messages have no more bytes; others take another look.
@@ -42,8 +44,8 @@ const ROOM_BYTES: usize = 16 << 10;
 /// SCM_MAX_FD descriptors, credentials, a timestamp and more.
 const CONTROL_BYTES: usize = 4 << 10;
 
-/// Looks at what can be seen of a queue without changing anything.
-pub fn look(socket: BorrowedFd<'_>, kind: i32, peek_offset: i32) -> Result<Queue, Errno> {
+/// Looks whether anything is in a queue, and whether it can be seen.
+pub fn look(socket: BorrowedFd<'_>, kind: i32) -> Result<Queue, Errno> {
     let events = sys::events(socket, PollFlags::POLLIN | PollFlags::POLLPRI)?;
     let mut queue = Queue { reset: events.contains(PollFlags::POLLERR), ..Queue::default() };
     let waiting = sys::bytes_waiting(socket)?;
@@ -60,56 +62,50 @@ pub fn look(socket: BorrowedFd<'_>, kind: i32, peek_offset: i32) -> Result<Queue
         queue.unreadable = (waiting > 0).then_some("with messages after an error that waits to be told");
         return Ok(queue);
     }
-    if peek_offset >= 0 {
-        // The program's own looks go on from there.
-        queue.more_at = Some(0);
-        return Ok(queue);
-    }
-    let Some(message) = peek(socket, waiting.max(ROOM_BYTES), || Ok(()))? else { return Ok(queue) };
-    let seen = message.bytes.len();
-    // An empty packet cannot be told from the end.
-    let has_more = if is_stream { seen < waiting } else { kind == libc::SOCK_DGRAM || seen > 0 };
-    queue.more_at = has_more.then_some(seen);
-    queue.messages.push(message);
+    queue.waits = true;
     Ok(queue)
 }
 
 impl Queue {
-    /// Whether there may be more in it than was seen.
-    pub fn has_more(&self) -> bool {
-        self.more_at.is_some()
+    /// Whether something is in it that has not been looked at.
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
-    /// Looks at the rest, by the help of SO_PEEK_OFF, which is to be put back.
+    /// Looks at what is in it, by the help of SO_PEEK_OFF and SO_PASSCRED, which are to be put back.
     pub fn look_on(&mut self, socket: BorrowedFd<'_>, kind: i32) -> Result<(), Errno> {
         let is_stream = kind == libc::SOCK_STREAM;
-        while let Some(at) = self.more_at.take() {
-            if is_stream && at >= sys::bytes_waiting(socket)? {
+        sys::pass_credentials(socket)?;
+        let mut at = 0;
+        while std::mem::take(&mut self.waits) {
+            let waiting = sys::bytes_waiting(socket)?;
+            if is_stream && at >= waiting {
                 break;
             }
             let offset = i32::try_from(at).map_err(|_| Errno::EFBIG)?;
-            let before = || sys::set_peek_offset(socket, offset);
-            let Some(message) = peek(socket, ROOM_BYTES, before)? else { break };
+            let room = if is_stream { waiting - at } else { ROOM_BYTES };
+            let Some(message) = peek(socket, offset, room)? else { break };
             let seen = message.bytes.len();
-            if seen == 0 && kind != libc::SOCK_DGRAM {
+            // An empty packet cannot be told from the end.
+            if seen == 0 && kind != libc::SOCK_DGRAM && message.rights.is_empty() {
                 break;
             }
-            self.more_at = Some(at + seen);
-            self.messages.push(message);
+            at += seen;
+            self.waits = seen > 0 || kind == libc::SOCK_DGRAM;
+            if is_stream && !message.rights.is_empty() {
+                self.messages.extend(before_rights(socket, offset, message)?);
+            } else {
+                self.messages.push(message);
+            }
         }
         Ok(())
     }
 }
 
-/// The next message, if there is one. What `before` does precedes every look: each moves the offset.
-fn peek(
-    socket: BorrowedFd<'_>,
-    mut room: usize,
-    before: impl Fn() -> Result<(), Errno>,
-) -> Result<Option<Message>, Errno> {
+/// The next message, if there is one.
+fn peek(socket: BorrowedFd<'_>, offset: i32, mut room: usize) -> Result<Option<Message>, Errno> {
     loop {
-        before()?;
-        match peek_once(socket, room) {
+        match peek_once(socket, offset, room) {
             Err(Errno::EAGAIN) => return Ok(None),
             Ok((_, true)) => room = room.saturating_mul(8),
             found => return found.map(|(message, _)| Some(message)),
@@ -117,32 +113,67 @@ fn peek(
     }
 }
 
-/// A message, and whether it is longer than the room for it.
-fn peek_once(socket: BorrowedFd<'_>, room: usize) -> Result<(Message, bool), Errno> {
+/// What a stream gives ends with the bytes that descriptors were sent with, and may begin before: the two parts.
+fn before_rights(socket: BorrowedFd<'_>, offset: i32, mut whole: Message) -> Result<Vec<Message>, Errno> {
+    sys::set_peek_offset(socket, offset)?;
+    // Asked for less, Linux shows the descriptors all the same. But it copies piece by piece, as they were sent.
+    let without = match sys::peek_pieces(socket, whole.bytes.len().saturating_sub(1)) {
+        Err(Errno::EFAULT) => 0,
+        len => len?,
+    };
+    let bytes = whole.bytes.split_off(without);
+    let rest = Message { bytes, sender: whole.sender.clone(), ..Message::default() };
+    let rest = Message { rights: std::mem::take(&mut whole.rights), credentials: whole.credentials, ..rest };
+    Ok(if without == 0 { vec![rest] } else { vec![whole, rest] })
+}
+
+/// A message, and whether there is more of it than the room for it. Each look moves the offset.
+fn peek_once(socket: BorrowedFd<'_>, offset: i32, room: usize) -> Result<(Message, bool), Errno> {
+    sys::set_peek_offset(socket, offset)?;
     let mut bytes = vec![0; room];
     let mut control = vec![0; CONTROL_BYTES];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let mut message = Message::default();
-    let (len, is_cut) = {
+    let (len, sender, came) = {
         let mut window = [IoSliceMut::new(&mut bytes)];
         let found = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut window, Some(&mut control), flags)?;
-        for part in found.cmsgs()? {
-            match part {
-                ControlMessageOwned::ScmRights(numbers) => {
-                    message.rights.extend(numbers.into_iter().map(sys::adopt));
-                }
-                ControlMessageOwned::ScmCredentials(who) => {
-                    message.credentials = Some((who.pid(), who.uid(), who.gid()));
-                }
-                _ => {}
-            }
-        }
-        message.sender = found.address.map_or_else(Vec::new, |address| name_of(&address));
-        (found.bytes, found.flags.contains(MsgFlags::MSG_TRUNC))
+        let sender = found.address.map_or_else(Vec::new, |address| name_of(&address));
+        (found.bytes, sender, found.flags)
     };
     bytes.truncate(len);
-    message.bytes = bytes;
-    Ok((message, is_cut))
+    let mut message = Message { bytes, sender, ..Message::default() };
+    // First of all, so that all are closed whatever happens.
+    take_control(&control, &mut message);
+    if came.contains(MsgFlags::MSG_CTRUNC) {
+        // That there are more than may be open is said in no other way.
+        return Err(Errno::EMFILE);
+    }
+    Ok((message, came.contains(MsgFlags::MSG_TRUNC)))
+}
+
+/// Takes what came with a message (cmsg(3)). The rest of `control` is zeros.
+fn take_control(mut control: &[u8], message: &mut Message) {
+    /// struct cmsghdr: the length of all, level, type.
+    const HEADER_BYTES: usize = 16;
+    const SCM_PIDFD: i32 = 4;
+    let word = |bytes: &[u8], at: usize| {
+        let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk().copied());
+        bytes.map_or(0, i32::from_ne_bytes)
+    };
+    while let Some(len) = control.first_chunk().map(|len| usize::from_ne_bytes(*len)) {
+        let Some(data) = control.get(HEADER_BYTES..len) else { break };
+        let numbers = || data.chunks_exact(size_of::<RawFd>()).map(|number| sys::adopt(word(number, 0)));
+        match (word(control, 8), word(control, 12)) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => message.rights.extend(numbers()),
+            // Made for this look, it is closed.
+            (libc::SOL_SOCKET, SCM_PIDFD) => numbers().for_each(drop),
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if word(data, 0) != 0 => {
+                let ids = (word(data, 0), word(data, 4).cast_unsigned(), word(data, 8).cast_unsigned());
+                message.credentials = Some(ids);
+            }
+            _ => {}
+        }
+        control = control.get(len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+    }
 }
 
 /// A name as it stands in notes: a path, or one that begins with a zero byte.

@@ -1,14 +1,17 @@
 //! What waited to be read, sent again: by the peer, by what stands for one that is gone, or by the socket of the sender's name.
 
 use super::{Building, are_mutual, name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::rebuild::content;
 use crate::rebuild::socket::{Buffer, Room};
 use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, sendto, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
+};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Sends what waited in a socket to be read.
 pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
@@ -33,9 +36,13 @@ pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
         let len = usize::try_from(message.len_bytes).unwrap_or(usize::MAX).min(rest.len());
         let (own, after) = rest.split_at(len);
         let Some((room, way)) = senders.get(message.sender.0.as_slice()) else { continue };
+        let rights = message.rights.iter().map(|id| building.description(*id)).collect::<Result<Vec<_>>>()?;
         match way {
-            Way::Connected => send_all(room.socket, own).map_err(|error| failed("fill", error))?,
-            Way::ByName => send_to(note, room.socket, own)?,
+            Way::Connected => send_all(room.socket, own, &rights).map_err(|error| match error {
+                Errno::ETOOMANYREFS => too_many(),
+                error => failed("fill", error),
+            })?,
+            Way::ByName => send_to(note, room.socket, own, &rights)?,
         }
         rest = after;
     }
@@ -78,23 +85,51 @@ fn sender<'a>(
 }
 
 /// Sends a message to the name of a socket.
-fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
-    let failed = |error| Error::step(format!("send to the unix socket {}", note.name), error);
+fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8], rights: &[BorrowedFd<'_>]) -> Result<()> {
+    let failed = |error| match error {
+        Errno::ETOOMANYREFS => too_many(),
+        error => Error::step(format!("send to the unix socket {}", note.name), error),
+    };
     let address = name::address(&note.name.0).map_err(failed)?;
     let back = name::stand_for(note)?;
-    let sent = sendto(sender.as_raw_fd(), bytes, &address, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    let sent = send(sender, bytes, rights, Some(&address));
     name::go_back(back)?;
     sent.map(drop).map_err(failed)
 }
 
 /// Sends a message, or a piece of a stream, which may go in several.
-fn send_all(sender: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+fn send_all(
+    sender: BorrowedFd<'_>,
+    mut bytes: &[u8],
+    mut rights: &[BorrowedFd<'_>],
+) -> std::result::Result<(), Errno> {
     loop {
-        let sent = send(sender.as_raw_fd(), bytes, flags)?;
+        let sent = send(sender, bytes, rights, None)?;
+        rights = &[];
         bytes = bytes.get(sent..).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(());
         }
     }
+}
+
+fn send(
+    sender: BorrowedFd<'_>,
+    bytes: &[u8],
+    rights: &[BorrowedFd<'_>],
+    address: Option<&UnixAddr>,
+) -> std::result::Result<usize, Errno> {
+    let numbers: Vec<RawFd> = rights.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let control = if rights.is_empty() { &[] } else { control.as_slice() };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg(sender.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, address)
+}
+
+fn too_many() -> Error {
+    Error::Refused(vec![Refusal {
+        reason: "more descriptors are on their way through unix sockets than this user may have there"
+            .to_owned(),
+        remedy: "raise the limit of open files (`ulimit -n`), or resume as root".to_owned(),
+    }])
 }
