@@ -69,7 +69,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
         Ok::<_, Error>(sys::give_up(fd))
     };
     crate::rebuild::limit::raise_descriptors();
-    let shelf = Shelf::fill(image, above)?;
+    let shelf = Shelf::fill(image, plan.identity, above)?;
     let pages: OwnedFd = Control::create(shape(image, &plan.skeleton))?;
     let stage = Stage {
         point: Point::Assemble,

@@ -8,6 +8,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{self, OwnStdio, dup_above};
 use crate::rebuild::{epoll, file, lock, mapping};
+use crate::stage::Identity;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -48,8 +49,8 @@ pub fn items(image: &Image) -> Vec<Item> {
 }
 
 impl Shelf {
-    /// Opens everything, at or above descriptor `above`.
-    pub fn fill(image: &Image, above: RawFd) -> Result<Shelf> {
+    /// Opens everything, at or above descriptor `above`, for a tree that gets these ids.
+    pub fn fill(image: &Image, identity: Identity, above: RawFd) -> Result<Shelf> {
         let own = OwnStdio::keep(above)?;
         let mut shelf = Shelf::default();
         for (number, fd) in (0..).zip(own.all()) {
@@ -64,7 +65,7 @@ impl Shelf {
                 shelf.put(item, Ok(file::make_deleted(image, identity)?), above)?;
             }
         }
-        for (id, fd) in descriptor::open_all(image, &shelf, &own, above)? {
+        for (id, fd) in descriptor::open_all(image, identity, &shelf, &own, above)? {
             shelf.put(Item::Description(id), Ok(fd), above)?;
         }
         epoll::fill_all(image, &shelf, above)?;

@@ -155,15 +155,11 @@ fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
     let is_ours = |inode: &u64| all.contains_key(inode);
     let listens =
         |name: &[u8]| all.values().any(|other| other.state() == UnixState::Listening && other.name == name);
-    let messages = &known.queue.messages;
     if known.needs().is_some_and(|peer| !is_ours(&peer)) {
         return Fate::Outside("a socket connected to a process outside of the tree".to_owned());
     }
     if let Some(what) = known.queue.unreadable {
         return not_saved(what);
-    }
-    if messages.iter().any(|message| message.credentials.is_some_and(|(pid, ..)| pid != 0)) {
-        return not_saved("with credentials on their way (SCM_CREDENTIALS)");
     }
     if known.queue.reset && (state != UnixState::PeerGone || known.is(libc::SOCK_DGRAM)) {
         return not_saved("with an error that waits to be told");

@@ -5,6 +5,7 @@ use crate::rebuild::{
     epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd,
 };
 use crate::shelf::Shelf;
+use crate::stage::Identity;
 use binfmt::image::Image;
 use binfmt::note::FromNote;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
@@ -152,7 +153,13 @@ fn completing<'a, T: FromNote + 'a>(
 }
 
 /// Opens every description of the image, each once, all at or above `above`.
-pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> Result<Opened> {
+pub fn open_all(
+    image: &Image,
+    identity: Identity,
+    shelf: &Shelf,
+    own: &OwnStdio,
+    above: RawFd,
+) -> Result<Opened> {
     let mut opened = Opened::new();
     for pipe in image.all::<Pipe>() {
         pipe::rebuild(image, pipe, &mut opened)?;
@@ -204,7 +211,7 @@ pub fn open_all(image: &Image, shelf: &Shelf, own: &OwnStdio, above: RawFd) -> R
         };
         opened.insert(id, fd);
     }
-    socket::rebuild_all(image, own, &mut opened)?;
+    socket::rebuild_all(image, identity, own, &mut opened)?;
     for (id, fd) in &mut opened {
         if fd.as_raw_fd() < above {
             let moved = dup_above(fd.as_raw_fd(), above)

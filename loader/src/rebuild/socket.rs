@@ -4,6 +4,7 @@
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::{Opened, OwnStdio};
 use crate::rebuild::{inet, set_status, unix};
+use crate::stage::Identity;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
@@ -12,11 +13,11 @@ use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Makes all sockets of the image.
-pub fn rebuild_all(image: &Image, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
+/// Makes all sockets of the image, for a tree that gets these ids.
+pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
     // Each domain makes its own. Those of others may be on their way through those of AF_UNIX.
     inet::rebuild_all(image, opened)?;
-    unix::rebuild_all(image, own, opened)?;
+    unix::rebuild_all(image, identity, own, opened)?;
     if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
         return Err(Error::Internal("a socket is of a domain that nobody makes"));
     }

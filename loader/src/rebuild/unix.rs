@@ -7,32 +7,33 @@
 //! What else there is has been made before, and all sockets stand when the first is filled: so anything can be on its way
 //! through anything, itself included.
 
+mod agent;
 mod fill;
 mod name;
 
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{Opened, OwnStdio, first_number};
 use crate::rebuild::socket;
+use crate::stage::Identity;
 use crate::sys;
+use agent::{Agents, Call, Who};
 use binfmt::image::Image;
 use binfmt::note::descriptor::{Description, DescriptionKind};
 use binfmt::note::socket::Moment;
 use binfmt::note::unix::{UnixSocket, UnixState};
 use name::Names;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, listen, send, shutdown,
-    socketpair,
-};
+use nix::sys::socket::{MsgFlags, Shutdown, SockFlag, SockType, accept4, send, shutdown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// Makes all sockets of this domain.
-pub fn rebuild_all(image: &Image, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
+/// Makes all sockets of this domain. `identity` says which ids the tree gets.
+pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
     let connected = image.all::<UnixSocket>().filter(|note| note.state == UnixState::Connected);
     let mut building = Building {
         image,
         others: Others { own, opened },
+        agents: Agents::new(image, identity),
         peers: connected.map(|note| (note.peer, note)).collect(),
         listening: image.all::<UnixSocket>().filter(|note| note.state == UnixState::Listening).collect(),
         made: BTreeMap::new(),
@@ -117,6 +118,7 @@ struct Others<'a> {
 struct Building<'a> {
     image: &'a Image,
     others: Others<'a>,
+    agents: Agents,
     /// Those that are connected to one, by the description of that one. Of several any.
     peers: BTreeMap<u32, &'a UnixSocket>,
     /// Those that listen.
@@ -178,10 +180,10 @@ impl<'a> Building<'a> {
         self.made.insert(note.description, fd);
         self.name(note)?;
         let backlog = i32::try_from(note.backlog).unwrap_or(i32::MAX);
-        // nix permits no more than SOMAXCONN, which is not the limit of this kernel.
-        let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXALLOWABLE);
         let fd = self.made.get(&note.description).ok_or(Error::Internal("a unix socket was not made"))?;
-        listen(fd, backlog).map_err(|error| self.failed(note, "listen with", error))
+        let listen = Call::Listen(fd.as_raw_fd(), backlog);
+        let done = self.agents.call(Some(Who::behind(note)), listen)?;
+        done.map(drop).map_err(|error| self.failed(note, "listen with", error))
     }
 
     /// The listening socket of this name.
@@ -245,7 +247,7 @@ impl<'a> Building<'a> {
                 self.names.give(self.image, other, client.as_fd())?;
             }
             self.named.insert(note.description);
-            let server = self.accepted(listening, &client)?;
+            let server = self.accepted(listening, &client, Some(Who::behind(note)))?;
             socket::set_options(server.as_fd(), common, Moment::First)?;
             return Ok((server, client));
         }
@@ -256,7 +258,7 @@ impl<'a> Building<'a> {
             if let Some(other) = other {
                 self.named.insert(other.description);
             }
-            let server = self.accepted(listening, &client)?;
+            let server = self.accepted(listening, &client, other.map(Who::behind))?;
             if let Some(of_other) = of_other {
                 socket::set_options(server.as_fd(), of_other, Moment::First)?;
             }
@@ -264,8 +266,11 @@ impl<'a> Building<'a> {
         }
         let failed = |error| self.failed(note, "make", error);
         let kind = SockType::try_from(common.kind.cast_signed()).map_err(failed)?;
-        let (one, two) =
-            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        // Both are told of the same; where they were not, and who listened is gone, it counts what a server was told.
+        let server = other.filter(|other| !other.name.0.is_empty()).unwrap_or(note);
+        let pair = self.agents.call(Some(Who::behind(server)), Call::Pair(kind))?.map_err(failed)?;
+        let (one, two) = pair.ok_or(Error::Internal("a pair of unix sockets was not made"))?;
+        let (one, two) = (sys::adopt(one), sys::adopt(two));
         socket::set_options(one.as_fd(), common, Moment::First)?;
         if let Some(of_other) = of_other {
             socket::set_options(two.as_fd(), of_other, Moment::First)?;
@@ -274,8 +279,8 @@ impl<'a> Building<'a> {
     }
 
     /// What a listening socket accepts when `client` connects to it, where nobody else waits.
-    fn accepted(&self, listening: &UnixSocket, client: &OwnedFd) -> Result<OwnedFd> {
-        name::reach(listening, client.as_fd())?;
+    fn accepted(&self, listening: &UnixSocket, client: &OwnedFd, who: Option<Who>) -> Result<OwnedFd> {
+        name::reach(&self.agents, who, listening, client.as_fd())?;
         let fd =
             self.made.get(&listening.description).ok_or(Error::Internal("a unix socket was not made"))?;
         let accepted = accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
@@ -290,14 +295,17 @@ impl<'a> Building<'a> {
         let other = self.note(note.peer)?;
         let Some(fd) = self.made.get(&note.description) else { return Ok(()) };
         let is_mutual = are_mutual(note, other);
-        if is_mutual || other.name.0.is_empty() { Ok(()) } else { name::reach(other, fd.as_fd()) }
+        if is_mutual || other.name.0.is_empty() {
+            return Ok(());
+        }
+        name::reach(&self.agents, None, other, fd.as_fd())
     }
 
     /// Has a socket wait to be accepted.
     fn knock(&self, listening: &UnixSocket, waiting: u32) -> Result<()> {
         let note = self.note(waiting)?;
         let fd = self.made.get(&waiting).ok_or(Error::Internal("a unix socket was not made"))?;
-        name::reach(listening, fd.as_fd())?;
+        name::reach(&self.agents, Who::holder(self.image, waiting), listening, fd.as_fd())?;
         self.shut(note)
     }
 

@@ -1,5 +1,6 @@
 //! What waited to be read, sent again: by the peer, by what stands for one that is gone, or by the socket of the sender's name.
 
+use super::agent::Who;
 use super::{Building, are_mutual, name};
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::content;
@@ -37,12 +38,14 @@ pub(super) fn fill(building: &Building<'_>, note: &UnixSocket) -> Result<()> {
         let (own, after) = rest.split_at(len);
         let Some((room, way)) = senders.get(message.sender.0.as_slice()) else { continue };
         let rights = message.rights.iter().map(|id| building.description(*id)).collect::<Result<Vec<_>>>()?;
+        let names = Who::sender(message).map(|who| building.agents.names(who)).transpose()?;
+        let enclosed = Enclosed { rights: &rights, names: names.as_deref() };
         match way {
-            Way::Connected => send_all(room.socket, own, &rights).map_err(|error| match error {
+            Way::Connected => send_all(room.socket, own, enclosed).map_err(|error| match error {
                 Errno::ETOOMANYREFS => too_many(),
                 error => failed("fill", error),
             })?,
-            Way::ByName => send_to(note, room.socket, own, &rights)?,
+            Way::ByName => send_to(note, room.socket, own, enclosed)?,
         }
         rest = after;
     }
@@ -57,6 +60,15 @@ enum Way {
     Connected,
     /// To its name.
     ByName,
+}
+
+/// What goes with a message.
+#[derive(Clone, Copy)]
+struct Enclosed<'a> {
+    /// Descriptors.
+    rights: &'a [BorrowedFd<'a>],
+    /// Whom it names as its sender, the truest first, if it does.
+    names: Option<&'a [Who]>,
 }
 
 /// Who sends messages that bear a name.
@@ -85,14 +97,14 @@ fn sender<'a>(
 }
 
 /// Sends a message to the name of a socket.
-fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8], rights: &[BorrowedFd<'_>]) -> Result<()> {
+fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8], enclosed: Enclosed<'_>) -> Result<()> {
     let failed = |error| match error {
         Errno::ETOOMANYREFS => too_many(),
         error => Error::step(format!("send to the unix socket {}", note.name), error),
     };
     let address = name::address(&note.name.0).map_err(failed)?;
     let back = name::stand_for(note)?;
-    let sent = send(sender, bytes, rights, Some(&address));
+    let sent = send(sender, bytes, enclosed, Some(&address));
     name::go_back(back)?;
     sent.map(drop).map_err(failed)
 }
@@ -101,11 +113,11 @@ fn send_to(note: &UnixSocket, sender: BorrowedFd<'_>, bytes: &[u8], rights: &[Bo
 fn send_all(
     sender: BorrowedFd<'_>,
     mut bytes: &[u8],
-    mut rights: &[BorrowedFd<'_>],
+    mut enclosed: Enclosed<'_>,
 ) -> std::result::Result<(), Errno> {
     loop {
-        let sent = send(sender, bytes, rights, None)?;
-        rights = &[];
+        let sent = send(sender, bytes, enclosed, None)?;
+        enclosed.rights = &[];
         bytes = bytes.get(sent..).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(());
@@ -116,14 +128,28 @@ fn send_all(
 fn send(
     sender: BorrowedFd<'_>,
     bytes: &[u8],
-    rights: &[BorrowedFd<'_>],
+    enclosed: Enclosed<'_>,
     address: Option<&UnixAddr>,
 ) -> std::result::Result<usize, Errno> {
-    let numbers: Vec<RawFd> = rights.iter().map(AsRawFd::as_raw_fd).collect();
-    let control = [ControlMessage::ScmRights(&numbers)];
-    let control = if rights.is_empty() { &[] } else { control.as_slice() };
+    let numbers: Vec<RawFd> = enclosed.rights.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = (!numbers.is_empty()).then_some(ControlMessage::ScmRights(&numbers));
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg(sender.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, address)
+    let send = |control: &[ControlMessage<'_>]| {
+        sendmsg(sender.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, address)
+    };
+    let Some(names) = enclosed.names else { return send(rights.as_slice()) };
+    let mut sent = Err(Errno::EPERM);
+    for Who { pid, user, group } in names {
+        let credentials = libc::ucred { pid: pid.cast_signed(), uid: *user, gid: *group }.into();
+        let control: Vec<_> =
+            rights.into_iter().chain([ControlMessage::ScmCredentials(&credentials)]).collect();
+        sent = send(&control);
+        // Not everybody may be named by everybody.
+        if !matches!(sent, Err(Errno::EPERM | Errno::ESRCH | Errno::EINVAL)) {
+            break;
+        }
+    }
+    sent
 }
 
 fn too_many() -> Error {

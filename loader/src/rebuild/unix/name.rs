@@ -3,6 +3,7 @@
 //! A socket's file that is still there is a dead one's: who connects to it is refused. It gives way. One at which somebody
 //! listens does not, and nothing that is no socket.
 
+use super::agent::{Agents, Call, Who};
 use super::failed;
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::as_far_as_permitted;
@@ -102,14 +103,13 @@ impl Drop for Names {
     }
 }
 
-/// Connects to the socket of `note` by its name.
-pub(super) fn reach(note: &UnixSocket, fd: BorrowedFd<'_>) -> Result<()> {
+/// Has `who` connect to the socket of `note` by its name.
+pub(super) fn reach(agents: &Agents, who: Option<Who>, note: &UnixSocket, fd: BorrowedFd<'_>) -> Result<()> {
     let failed = |error| Error::step(format!("connect to the unix socket {}", note.name), error);
-    let address = address(&note.name.0).map_err(failed)?;
     let back = stand_for(note)?;
-    let done = connect(fd.as_raw_fd(), &address);
+    let done = agents.call(who, Call::Connect(fd.as_raw_fd(), &note.name.0));
     go_back(back)?;
-    done.map_err(failed)
+    done?.map(drop).map_err(failed)
 }
 
 /// Goes to the directory from which the name of a socket leads to its file, if it is a relative one. Returns how to get back.
