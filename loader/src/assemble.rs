@@ -62,7 +62,7 @@ fn go_on(
     parked: &aside::Parked,
     control: Control,
 ) -> Result<Infallible> {
-    limit::raise_descriptors();
+    limit::raise_descriptors(0);
     let tasks = tasks_of(image, skeleton);
     let world = World {
         image,
@@ -164,7 +164,7 @@ fn rebuild_descriptors(
     let above = RawFd::try_from(first_own).unwrap_or(RawFd::MAX);
     if sharing.makes && sharing.others.is_empty() {
         epoll::add_signalfds(image, world.shelf, table, above)?;
-        descriptor::place(image, table, world.shelf, &keep)?;
+        descriptor::place(image, table, world.shelf, first_own, &keep)?;
     } else if sharing.makes {
         world.wait_for_sharers(&sharing.others)?;
         epoll::add_signalfds(image, world.shelf, table, above)?;

@@ -18,9 +18,10 @@ use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
-use crate::rebuild::descriptor::dup_above;
+use crate::rebuild::descriptor::{RESERVE, dup_above};
 use crate::rebuild::inotify::Watching;
-use crate::shelf::Shelf;
+use crate::rebuild::limit::raise_descriptors;
+use crate::shelf::{self, Shelf};
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use crate::wish::Wishes;
@@ -68,7 +69,8 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
             .map_err(failed)?;
         Ok::<_, Error>(sys::give_up(fd))
     };
-    crate::rebuild::limit::raise_descriptors();
+    let on_shelf = shelf::items(image).len() as u64;
+    raise_descriptors(u64::from(plan.first_own_descriptor) + on_shelf + u64::from(RESERVE.unsigned_abs()));
     let shelf = Shelf::fill(image, plan.identity, above)?;
     let pages: OwnedFd = Control::create(shape(image, &plan.skeleton))?;
     let stage = Stage {

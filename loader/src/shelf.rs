@@ -1,12 +1,12 @@
 //! The shelf: everything that has a descriptor and may be shared, opened once, before there is any process.
 //!
 //! Open file descriptions, pipes, memfds and files without a name are opened by the first start of the loader at numbers
-//! above all of the image's, and stay open over every fork and exec. Each process puts what is its own to its numbers and
+//! above all of the image's, as far as the limit of open descriptors has such, and stay open over every fork and exec. Each process puts what is its own to its numbers and
 //! closes the shelf. Which number is what stands in the control pages, in an order that the image gives.
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::rebuild::descriptor::{self, OwnStdio, dup_above};
+use crate::rebuild::descriptor::{self, OwnStdio, dup_above, out_of_way};
 use crate::rebuild::{epoll, file, lock, mapping};
 use crate::stage::Identity;
 use crate::sys;
@@ -49,7 +49,7 @@ pub fn items(image: &Image) -> Vec<Item> {
 }
 
 impl Shelf {
-    /// Opens everything, at or above descriptor `above`, for a tree that gets these ids.
+    /// Opens everything, at or above descriptor `above` if there is room, for a tree that gets these ids.
     pub fn fill(image: &Image, identity: Identity, above: RawFd) -> Result<Shelf> {
         let own = OwnStdio::keep(above)?;
         let mut shelf = Shelf::default();
@@ -73,13 +73,11 @@ impl Shelf {
         Ok(shelf)
     }
 
-    /// Puts a descriptor out of the way of the image's numbers, where it stays open over exec.
+    /// Puts a descriptor out of the way of the image's numbers if there is room, where it stays open over exec.
     fn put(&mut self, item: Item, fd: nix::Result<OwnedFd>, above: RawFd) -> Result<()> {
         let failed = |error| Error::step("keep a descriptor out of the program's way", error);
-        let mut fd = fd.map_err(failed)?;
-        if fd.as_raw_fd() < above {
-            fd = dup_above(fd.as_raw_fd(), above).map_err(failed)?;
-        }
+        let fd = fd.map_err(failed)?;
+        let fd = out_of_way(&fd, above).map_err(failed)?.unwrap_or(fd);
         fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed)?;
         self.numbers.insert(item, sys::give_up(fd));
         Ok(())

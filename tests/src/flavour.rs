@@ -315,12 +315,17 @@ impl Trial<'_> {
     fn loader(&self, ids: Ids) -> Outcome<(Child, Option<Handler>)> {
         let mut args = vec!["--pid".to_owned(), ids.option().to_owned()];
         args.extend(self.spec.resume.iter().cloned());
-        let (program, handler) = if self.flavour == Flavour::Exec {
+        let (mut program, handler) = if self.flavour == Flavour::Exec {
             (self.image(), Some(Handler::register(&self.tools.program("ckpt-loader"))?))
         } else {
             args.splice(0..0, ["restore".to_owned(), IMAGE.to_owned()]);
             (self.tools.program("ckpt"), None)
         };
+        if let Some(limit) = self.spec.resume_descriptors {
+            let before = [format!("--nofile={limit}:{limit}"), program.to_string_lossy().into_owned()];
+            args.splice(0..0, before);
+            program = "prlimit".into();
+        }
         let child = self.stage.command(&program, &args, "restore")?.spawn()?;
         Ok((child, handler))
     }

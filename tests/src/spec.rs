@@ -12,6 +12,7 @@
 //! //# args: one two                      of the guest
 //! //# dump: --allow io_uring             options of ckpt-dump
 //! //# resume: --allow changed-file       options of the loader
+//! //# resume-descriptors: 1000           the loader has this limit of open descriptors, soft and hard
 //! //# may-differ: fd/3/link a new inode  a difference of this case alone, with its reason
 //! ```
 
@@ -42,6 +43,8 @@ pub struct Spec {
     pub dump: Vec<String>,
     /// Options of the loader.
     pub resume: Vec<String>,
+    /// The loader's limit of open descriptors.
+    pub resume_descriptors: Option<u32>,
     /// Keys of a snapshot that may differ, each with the reason.
     pub may_differ: Vec<(String, String)>,
 }
@@ -60,6 +63,7 @@ impl Default for Spec {
             args: Vec::new(),
             dump: Vec::new(),
             resume: Vec::new(),
+            resume_descriptors: None,
             may_differ: Vec::new(),
         }
     }
@@ -159,6 +163,9 @@ pub fn parse(source: &str) -> Result<Spec, String> {
             "args" => spec.args.extend(words()),
             "dump" => spec.dump.extend(words()),
             "resume" => spec.resume.extend(words()),
+            "resume-descriptors" => {
+                spec.resume_descriptors = Some(value.parse().map_err(|_| wrong("not a number"))?);
+            }
             "may-differ" => {
                 let (key, reason) =
                     value.split_once(' ').ok_or_else(|| wrong("a difference without a reason"))?;
@@ -213,13 +220,14 @@ mod tests {
         let spec = parse(
             "//# expect: refused \"an io_uring instance\"\n//# show: mapping shared=true name=x\n\
              //# needs: kernel 6.13\n//# needs: root\n//# flavours: running killed\n//# args: a b\n\
-             //# tasks: 3\n//# image-below: 2 MiB\n\
+             //# tasks: 3\n//# image-below: 2 MiB\n//# resume-descriptors: 99\n\
              //# may-differ: fd/3/link another inode\nint main(void) {}\n",
         )
         .unwrap();
         assert_eq!(spec.expect, Expect::Refused("an io_uring instance".to_owned()));
         assert_eq!(spec.show[0].fields[1], ("name".to_owned(), "x".to_owned()));
         assert_eq!((spec.tasks, spec.image_below_bytes), (3, Some(2 << 20)));
+        assert_eq!(spec.resume_descriptors, Some(99));
         assert_eq!(spec.needs, [Need::Kernel(6, 13), Need::Root]);
         assert_eq!(spec.flavours, [Flavour::Running, Flavour::Killed]);
         assert_eq!(spec.may_differ, [("fd/3/link".to_owned(), "another inode".to_owned())]);

@@ -1,5 +1,7 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
+mod place;
+
 use crate::error::{Error, Result};
 use crate::rebuild::{
     epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd,
@@ -19,11 +21,17 @@ use binfmt::note::task::Task;
 use binfmt::note::terminal::OpenTerminal;
 use binfmt::note::timerfd::Timerfd;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+pub use place::{close_others, place, place_shared};
+
+/// How many numbers above all of the image's the loader needs for itself.
+pub const RESERVE: RawFd = 64;
 
 /// Opened descriptions by their id, out of the way of the task's numbers.
 pub type Opened = BTreeMap<u32, OwnedFd>;
@@ -143,6 +151,23 @@ pub fn dup_above(number: RawFd, above: RawFd) -> std::result::Result<OwnedFd, Er
     made(libc::SYS_fcntl, [number.unsigned_abs().into(), duplicate.into(), above.into(), 0, 0, 0])
 }
 
+/// A duplicate of `fd` at or above `above`, where the image has no numbers, unless it is there. If too few of them are
+/// left under the limit, some must stay among the image's, but not where the loader's standard streams are.
+pub fn out_of_way(fd: &OwnedFd, above: RawFd) -> std::result::Result<Option<OwnedFd>, Errno> {
+    let number = fd.as_raw_fd();
+    if number >= above {
+        return Ok(None);
+    }
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let end = RawFd::try_from(limit).unwrap_or(RawFd::MAX).saturating_sub(RESERVE);
+    match dup_above(number, above) {
+        Ok(moved) if moved.as_raw_fd() < end => Ok(Some(moved)),
+        Ok(_) | Err(Errno::EMFILE) if number >= 3 => Ok(None),
+        Ok(_) | Err(Errno::EMFILE) => dup_above(number, 3).map(Some),
+        Err(error) => Err(error),
+    }
+}
+
 /// The note that completes a description.
 fn completing<'a, T: FromNote + 'a>(
     image: &'a Image,
@@ -213,9 +238,9 @@ pub fn open_all(
     }
     socket::rebuild_all(image, identity, own, &mut opened)?;
     for (id, fd) in &mut opened {
-        if fd.as_raw_fd() < above {
-            let moved = dup_above(fd.as_raw_fd(), above)
-                .map_err(|error| Error::step(format!("move description {id} out of the way"), error))?;
+        if let Some(moved) = out_of_way(fd, above)
+            .map_err(|error| Error::step(format!("move description {id} out of the way"), error))?
+        {
             *fd = moved;
         }
     }
@@ -271,50 +296,6 @@ pub fn set_owners(
     Ok(())
 }
 
-/// Puts descriptions, which stand on the shelf above them, at the numbers of `table`. Every other descriptor but those in
-/// `keep` is closed, and with them the shelf.
-pub fn place(image: &Image, table: &DescriptorTable, shelf: &Shelf, keep: &[RawFd]) -> Result<()> {
-    let mut stay = put_all(image, table, shelf)?;
-    stay.extend(keep.iter().map(|fd| fd.unsigned_abs()));
-    stay.sort_unstable();
-    close_others(&stay)
-}
-
-/// The same for a table that tasks share: what others still need, from `first_own` on, stays open but for the shelf and
-/// `own`.
-pub fn place_shared(
-    image: &Image,
-    table: &DescriptorTable,
-    shelf: &Shelf,
-    first_own: u32,
-    own: &[RawFd],
-) -> Result<()> {
-    let mut stay = put_all(image, table, shelf)?;
-    stay.sort_unstable();
-    close_others_below(first_own, &stay)?;
-    for number in shelf.numbers().chain(own.iter().copied()) {
-        drop(crate::sys::adopt(number));
-    }
-    Ok(())
-}
-
-fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf) -> Result<Vec<u32>> {
-    let mut stay = Vec::new();
-    for entry in &table.descriptors {
-        let description = image.about::<Description>(entry.description).next();
-        if matches!(
-            description.map(|description| description.kind),
-            Some(DescriptionKind::Closed | DescriptionKind::Pidfd)
-        ) {
-            continue;
-        }
-        let from = source(image, shelf, entry.description, entry.number);
-        put(from.ok_or(Error::Internal("a description was not opened"))?, entry.number, entry.close_on_exec)?;
-        stay.push(entry.number);
-    }
-    Ok(stay)
-}
-
 /// What stands on the shelf for a description at a number: the loader's own standard streams take the place of those that
 /// led elsewhere.
 pub fn source<'a>(image: &Image, shelf: &'a Shelf, description: u32, number: u32) -> Option<BorrowedFd<'a>> {
@@ -326,28 +307,14 @@ pub fn source<'a>(image: &Image, shelf: &'a Shelf, description: u32, number: u32
     }
 }
 
-/// Puts a duplicate of `from`, which is another one, at a number.
+/// Puts a duplicate of `from` at a number, or leaves it there if that is its own.
 pub fn put(from: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> Result<()> {
     let failed = |error| Error::step(format!("make descriptor {number}"), error);
+    if from.as_raw_fd().unsigned_abs() == number {
+        let flags = if close_on_exec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+        return fcntl(from, FcntlArg::F_SETFD(flags)).map(drop).map_err(failed);
+    }
     let flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
     let args = [from.as_raw_fd().unsigned_abs().into(), number.into(), flags.into(), 0, 0, 0];
     crate::sys::call(libc::SYS_dup3, args).map(drop).map_err(failed)
-}
-
-/// Closes every descriptor that is not in the ascending list `stay`.
-pub fn close_others(stay: &[u32]) -> Result<()> {
-    close_others_below(u32::MAX, stay)
-}
-
-fn close_others_below(end: u32, stay: &[u32]) -> Result<()> {
-    let mut from = 0u32;
-    for number in stay.iter().copied().take_while(|number| *number < end).chain([end]) {
-        if number > from {
-            let args = [from.into(), u64::from(number - 1), 0, 0, 0, 0];
-            crate::sys::call(libc::SYS_close_range, args)
-                .map_err(|error| Error::step("close the loader's own descriptors", error))?;
-        }
-        from = number.saturating_add(1);
-    }
-    Ok(())
 }

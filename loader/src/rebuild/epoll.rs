@@ -330,6 +330,9 @@ fn at_number(
     let failed = |error| Error::step(format!("make descriptor {number} for an epoll set"), error);
     let at = RawFd::try_from(number).map_err(|_| failed(Errno::EBADF))?;
     let borrowed = sys::borrow(at);
+    if from.as_raw_fd() == at {
+        return Ok(work(borrowed));
+    }
     let own = fcntl(borrowed, FcntlArg::F_GETFD).ok();
     let own = own.map(|flags| Ok::<_, Errno>((dup_above(at, above)?, FdFlag::from_bits_retain(flags))));
     let own = own.transpose().map_err(failed)?;

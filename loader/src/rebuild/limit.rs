@@ -34,11 +34,15 @@ fn current(resource: u32) -> Option<(u64, u64)> {
     Some((soft, hard))
 }
 
-/// Raises the soft limit of open descriptors, so that the loader's own have room above the task's.
-pub fn raise_descriptors() {
+/// Raises the limits of open descriptors, so that the loader's own have room above the task's: the soft one to the hard one,
+/// and that to `needed` where the right exists.
+pub fn raise_descriptors(needed: u64) {
     let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
     if let Ok((_, hard)) = nix::sys::resource::getrlimit(resource) {
-        // Without it the resume fails later, naming the descriptor, if there is not enough room.
+        // Without them the resume fails later, naming the descriptor, if there is not enough room.
         let _ = nix::sys::resource::setrlimit(resource, hard, hard);
+        if hard < needed {
+            let _ = nix::sys::resource::setrlimit(resource, needed, needed);
+        }
     }
 }
