@@ -13,6 +13,7 @@ pub mod consistency;
 pub mod core_note;
 pub mod digest;
 pub mod document;
+pub mod hold;
 pub mod human;
 pub mod image;
 pub mod installation;

@@ -1,8 +1,9 @@
 //! What was collected: everything that goes into the image, and everything that should and cannot.
 
+use crate::collect::inet::Hold;
 use crate::collect::mapping::kin::Carried;
 use crate::collect::shm::Attached;
-use crate::error::{Findings, Unsupported};
+use crate::error::{Findings, Remark, Unsupported};
 use crate::memory::{Manner, TaskMemory};
 use crate::procdir::ProcDir;
 use binfmt::address::Pid;
@@ -10,6 +11,7 @@ use binfmt::image::{Owner, Segment, StandardNote};
 use binfmt::note::Note;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -53,6 +55,10 @@ pub struct Collected {
     pub memories: Vec<TaskMemory>,
     /// What an image cannot hold.
     pub findings: Findings,
+    /// TCP connections that go on after the resume.
+    pub connections: Vec<OwnedFd>,
+    /// What holds back those of their peers that are not of the tree.
+    pub hold: Option<Hold>,
     /// How many of these may be otherwise in a moment.
     passing: usize,
     /// Whose things are being looked at, for what is found.
@@ -85,6 +91,13 @@ impl Collected {
         let pid = self.pid().0;
         let name = self.whose.map_or_else(String::new, ProcDir::name);
         self.findings.items.push(Unsupported { pid, name, what, advice });
+    }
+
+    /// Adds something that the image has otherwise than the original.
+    pub fn remark(&mut self, what: String) {
+        let pid = self.pid().0;
+        let name = self.whose.map_or_else(String::new, ProcDir::name);
+        self.findings.remarks.push(Remark { pid, name, what });
     }
 
     /// The same of something that may be otherwise in a moment.

@@ -20,6 +20,17 @@ pub struct Unsupported {
     pub advice: String,
 }
 
+/// Something of a process that is otherwise after a resume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// Whose it is.
+    pub pid: i32,
+    /// Its name.
+    pub name: String,
+    /// What, with its descriptor.
+    pub what: String,
+}
+
 /// What stands against a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
@@ -27,9 +38,19 @@ pub struct Findings {
     pub processes: usize,
     /// Everything that stands in the way.
     pub items: Vec<Unsupported>,
+    /// What is saved otherwise than it is.
+    pub remarks: Vec<Remark>,
 }
 
 impl Findings {
+    /// What is saved otherwise than it is; whose it is, if there are several processes.
+    pub fn remark_lines(&self) -> impl Iterator<Item = String> {
+        self.remarks.iter().map(|remark| match self.processes {
+            0 | 1 => remark.what.clone(),
+            _ => format!("pid {} ({}): {}", remark.pid, remark.name, remark.what),
+        })
+    }
+
     /// What stands in the way and what to do, a pair each; whose it is, if there are several processes.
     pub fn lines(&self) -> impl Iterator<Item = (String, &str)> {
         self.items.iter().map(|item| {

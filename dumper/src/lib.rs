@@ -1,7 +1,8 @@
 //! Makes a checkpoint from a frozen tree of processes.
 //!
 //! Read [`checkpoint`] first: freeze, collect, write, release. Each is a file: [`freeze`], [`collect`] (with [`asking`]
-//! and [`hatch`], by which a process is asked about itself, and [`sharing`] and [`io_context`], what processes have in common), [`write`].
+//! and [`hatch`], by which a process is asked about itself, and [`sharing`] and [`io_context`], what processes have in common), [`write`],
+//! [`parting`].
 
 pub mod allow;
 pub mod asking;
@@ -13,6 +14,7 @@ pub mod hatch;
 pub mod io_context;
 pub mod memory;
 mod parse;
+mod parting;
 mod parts;
 pub mod procdir;
 pub mod sharing;
@@ -26,8 +28,7 @@ use binfmt::image::{Layout, Segment};
 use collect::inet::Tcp;
 use collect::{Collected, Outcome};
 use error::{Error, Findings};
-use freeze::{Frozen, Tree};
-use nix::sys::signal::{Signal, kill};
+use freeze::Tree;
 use procdir::ProcDir;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub struct Options {
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// How many processes were saved.
     pub processes: usize,
@@ -73,6 +74,8 @@ pub struct Report {
     pub image_bytes: u64,
     /// How long they stood still.
     pub frozen: Duration,
+    /// What was saved otherwise than it is.
+    pub remarks: Vec<String>,
 }
 
 /// Saves a tree of processes.
@@ -92,8 +95,9 @@ pub fn checkpoint(options: &Options) -> Result<Report, Error> {
     }
     let image_bytes = write(root, &collected, &sink)?;
     let (processes, threads) = (tree.order().len(), tree.thread_count());
-    let frozen = release(tree, sink, options.afterwards)?;
-    Ok(Report { processes, threads, image_bytes, frozen })
+    let remarks = collected.findings.remark_lines().collect();
+    let frozen = parting::release(tree, sink, options.afterwards, &collected)?;
+    Ok(Report { processes, threads, image_bytes, frozen, remarks })
 }
 
 /// Says what keeps a tree of processes from being saved, and saves nothing.
@@ -170,34 +174,6 @@ fn write(root: Pid, collected: &Collected, sink: &Sink) -> Result<u64, Error> {
     let job = Job { layout: &layout, contents: &collected.contents, memories: &collected.memories };
     job.write(sink).map_err(died_or)?;
     Ok(layout.total_bytes)
-}
-
-/// Lets the processes go, and the image appear. They are killed only when the image is safe.
-fn release(tree: Tree, sink: Sink, afterwards: Afterwards) -> Result<Duration, Error> {
-    let signal = |signal| {
-        tree.members().iter().map(Frozen::pid).try_for_each(|pid| {
-            kill(nix::unistd::Pid::from_raw(pid.0), signal)
-                .map_err(|error| Error::question(pid, format!("sending it {signal}"), error))
-        })
-    };
-    match afterwards {
-        Afterwards::RunOn => {
-            let stood_still = tree.thaw()?;
-            sink.commit()?;
-            Ok(stood_still)
-        }
-        Afterwards::Stop => {
-            signal(Signal::SIGSTOP)?;
-            let stood_still = tree.thaw()?;
-            sink.commit()?;
-            Ok(stood_still)
-        }
-        Afterwards::Kill => {
-            sink.commit()?;
-            signal(Signal::SIGKILL)?;
-            tree.thaw()
-        }
-    }
 }
 
 /// Refuses what is no process that could be frozen.

@@ -39,7 +39,8 @@ struct Arguments {
     /// Save it although this is lost; may be given more than once
     #[arg(long, value_name = "WHAT")]
     allow: Vec<Allow>,
-    /// What becomes of TCP connections, which else stand in the way
+    /// What becomes of TCP connections [default: they go on after a resume, but where the program runs on and its peer is no
+    /// process that is saved: those are lost in the image]
     #[arg(long, value_name = "HOW")]
     tcp: Option<Tcp>,
     /// How long to wait for a thread that does not stop, in seconds
@@ -107,6 +108,7 @@ fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
         return check(arguments, options);
     }
     let report = dumper::checkpoint(options)?;
+    report.remarks.iter().for_each(|remark| tell(remark));
     if arguments.verbose {
         let frozen_ms = report.frozen.as_secs_f64() * 1e3;
         let image_bytes = report.image_bytes;
@@ -124,7 +126,7 @@ fn check(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
     let text = if arguments.json {
         let answer = serde_json::json!({
             "pid": arguments.pid.first(), "processes": findings.processes, "can_be_saved": can_be_saved,
-            "unsupported": findings.items
+            "unsupported": findings.items, "otherwise": findings.remarks
         });
         format!("{answer:#}\n")
     } else if can_be_saved {
@@ -133,7 +135,8 @@ fn check(arguments: &Arguments, options: &Options) -> Result<ExitCode, Error> {
             0 => String::new(),
             more => format!(" and {}", counted(more, "descendant", "descendants")),
         };
-        format!("pid {}{descendants} can be saved\n", pids.join(", "))
+        let remarks: String = findings.remark_lines().map(|remark| format!("  {remark}\n")).collect();
+        format!("pid {}{descendants} can be saved\n{remarks}", pids.join(", "))
     } else {
         findings.lines().map(|(what, advice)| format!("{what}\n  {advice}\n")).collect()
     };

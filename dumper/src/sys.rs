@@ -4,16 +4,20 @@
 mod epoll;
 mod handle;
 mod inet;
+mod memory;
 mod mqueue;
 mod ptrace;
+mod repair;
 mod socket;
 mod terminal;
 
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
 pub(crate) use inet::*;
+pub(crate) use memory::*;
 pub(crate) use mqueue::*;
 pub(crate) use ptrace::*;
+pub(crate) use repair::*;
 pub(crate) use socket::*;
 pub(crate) use terminal::*;
 

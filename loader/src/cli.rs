@@ -45,6 +45,9 @@ pub struct Options {
     /// Give the program the ids of the caller
     #[arg(long)]
     pub as_me: bool,
+    /// What becomes of TCP connections [default: they go on]
+    #[arg(long, value_name = "HOW")]
+    pub tcp: Option<TcpChoice>,
     /// Go on in spite of something (repeatable)
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<Allow>,
@@ -60,6 +63,13 @@ pub enum PidChoice {
     Fresh,
     /// Its original ones, in a pid namespace of its own with its own /proc; an ordinary user gets a user namespace as well
     Namespace,
+}
+
+/// What becomes of TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TcpChoice {
+    /// They are lost, as after a fault of the network: the program reads what it has received, then ECONNRESET
+    Reset,
 }
 
 /// What a resume may go on in spite of.

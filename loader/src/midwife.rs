@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::{RESERVE, dup_above};
+use crate::rebuild::inet::Connections;
 use crate::rebuild::inotify::Watching;
 use crate::rebuild::limit::raise_descriptors;
 use crate::shelf::{self, Shelf};
@@ -44,6 +45,20 @@ pub struct Midwife {
     pub hole: Hole,
     /// How threads are traced: [`trace_options`].
     pub trace_options: ptrace::Options,
+}
+
+/// What she keeps of the shelf.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    watching: Watching<'a>,
+    connections: Connections<'a>,
+}
+
+impl<'a> Kept<'a> {
+    /// Takes it; the shelf is closed afterwards.
+    pub fn of(image: &'a Image, shelf: &Shelf) -> Result<Kept<'a>> {
+        Ok(Kept { watching: Watching::of(image, shelf)?, connections: Connections::of(image, shelf)? })
+    }
 }
 
 /// How threads are traced. Their seccomp filters, which come with their last step, must not stop the unmapping of the
@@ -105,8 +120,8 @@ pub fn first_control(image: &Image, plan: &Plan, stage: &Stage, shelf: &Shelf) -
 impl Midwife {
     /// Lets all tasks go when all are whole, having done `before` when every one has its place in the tree. If they never
     /// will be, they are killed when this returns.
-    pub fn deliver(&self, keeper: Option<&Keeper>, watching: Watching<'_>, before: impl Fn()) -> Result<()> {
-        let result = self.try_deliver(keeper, watching, before);
+    pub fn deliver(&self, keeper: Option<&Keeper>, kept: Kept<'_>, before: impl Fn()) -> Result<()> {
+        let result = self.try_deliver(keeper, kept, before);
         if result.is_err() {
             self.give_up();
             self.take_ends();
@@ -132,7 +147,7 @@ impl Midwife {
         self.control.of(ward.process, ProcessWord::Pid) != 0
     }
 
-    fn try_deliver(&self, keeper: Option<&Keeper>, watching: Watching<'_>, before: impl Fn()) -> Result<()> {
+    fn try_deliver(&self, keeper: Option<&Keeper>, kept: Kept<'_>, before: impl Fn()) -> Result<()> {
         self.wait_for(Progress::ThreadsWait, keeper)?;
         before();
         for tid in self.threads() {
@@ -143,7 +158,7 @@ impl Midwife {
         self.wait_for(Progress::Ready, keeper)?;
         keeper.map_or(Ok(()), Keeper::settle)?;
         // Nobody opens or closes anything any more.
-        watching.begin()?;
+        kept.watching.begin()?;
         let threads = || self.wards.iter().flat_map(|ward| ward.tids.iter().map(move |tid| (ward, *tid)));
         for (ward, tid) in threads() {
             ward.traced("stop", tid, ptrace::interrupt(tid))?;
@@ -156,6 +171,7 @@ impl Midwife {
         keeper.into_iter().for_each(Keeper::let_go);
         // All or nothing: from here on it is all, whoever else is killed.
         nix::sys::prctl::set_pdeathsig(None).map_err(|error| Error::step("outlive the supervisor", error))?;
+        kept.connections.go_on()?;
         // Children before their parents, which must not notice.
         for ward in self.wards.iter().rev() {
             let Stop::Stands { told, again } = ward.stop else { continue };

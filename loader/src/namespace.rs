@@ -7,10 +7,10 @@
 
 use crate::control::{Patience, Word};
 use crate::error::{Error, Result};
+use crate::midwife::Kept;
 use crate::midwife::Midwife;
 use crate::midwife::helper::{self, Duties};
 use crate::plan::Plan;
-use crate::rebuild::inotify::Watching;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::credential::Credential;
@@ -113,7 +113,7 @@ pub fn spawn_init<'a>(
     midwife: &Midwife,
     image: &Image,
     plan: &Plan,
-    close: impl FnOnce() -> Result<Watching<'a>>,
+    close: impl FnOnce() -> Result<Kept<'a>>,
     before: impl Fn(),
 ) -> Result<Pid> {
     let control = midwife.control;
@@ -122,8 +122,8 @@ pub fn spawn_init<'a>(
             .map_err(|error| Error::step("fork the init of its pid namespace", error))
     };
     let prepare = || {
-        let watching = close()?;
-        mount_proc().map(|()| watching)
+        let kept = close()?;
+        mount_proc().map(|()| kept)
     };
     let duties = Duties { prepare, before, after: || be_init(midwife) };
     let init = helper::spawn(midwife, image, plan, fork, duties)?;

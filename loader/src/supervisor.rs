@@ -11,11 +11,10 @@ use crate::control::{ProcessWord, Word};
 use crate::error::{Error, Result};
 use crate::grow;
 use crate::midwife::helper::{self, Duties, Hired};
-use crate::midwife::{self, Midwife};
+use crate::midwife::{self, Kept, Midwife};
 use crate::namespace;
 use crate::plan::skeleton::{self, Process, Role, Step};
 use crate::plan::{self, Host, Plan, ROOT};
-use crate::rebuild::inotify::Watching;
 use crate::rebuild::terminal;
 use crate::rebuild::unix;
 use crate::shelf::Shelf;
@@ -114,9 +113,9 @@ fn hire<'a>(
     // She needs little of it, and an open file can be in the way.
     let theirs = shelf.clone();
     let close = move || {
-        let watching = Watching::of(image, &theirs);
+        let kept = Kept::of(image, &theirs);
         theirs.close();
-        watching
+        kept
     };
     if let Some(children) = children {
         let pid = namespace::spawn_init(midwife, image, plan, close, before)?;

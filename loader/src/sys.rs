@@ -11,7 +11,7 @@ mod process;
 mod shm;
 mod socket;
 
-pub use inet::{Queue, bytes_waiting, socket_queue};
+pub use inet::{Queue, bytes_waiting, socket_queue, tcp_state};
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
     while_waiting,

@@ -10,6 +10,7 @@ use binfmt::note::credential::Credential;
 use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
 use binfmt::note::filesystem::Filesystem;
+use binfmt::note::inet::InetState;
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
 use nix::errno::Errno;
@@ -33,6 +34,8 @@ pub struct Wishes {
     pub environment: Vec<String>,
     /// Whether the tasks get the caller's ids.
     pub as_me: bool,
+    /// Whether TCP connections are given up.
+    pub resets_connections: bool,
 }
 
 impl Wishes {
@@ -44,6 +47,7 @@ impl Wishes {
             directory: options.directory.clone(),
             environment: options.environment.clone(),
             as_me: options.as_me,
+            resets_connections: options.tcp.is_some(),
         }
     }
 
@@ -54,9 +58,10 @@ impl Wishes {
         };
         let directory: Vec<String> = self.directory.iter().cloned().collect();
         let me = if self.as_me { vec!["me:".to_owned()] } else { Vec::new() };
+        let reset = if self.resets_connections { vec!["reset:".to_owned()] } else { Vec::new() };
         [named("fd", &self.descriptors), named("path", &self.paths), named("cwd", &directory)]
             .into_iter()
-            .chain([named("env", &self.environment), me])
+            .chain([named("env", &self.environment), me, reset])
             .flatten()
             .collect()
     }
@@ -73,6 +78,7 @@ impl Wishes {
             directory: named("cwd").pop(),
             environment: named("env"),
             as_me: !named("me").is_empty(),
+            resets_connections: !named("reset").is_empty(),
         }
     }
 
@@ -103,6 +109,9 @@ impl Wishes {
             if wish.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
                 refusals.push(refusal("--env", wish, "give a name and a value: --env NAME=VALUE"));
             }
+        }
+        if self.resets_connections {
+            reset_connections(image);
         }
         if self.as_me {
             be_me(image, in_user_namespace)?;
@@ -140,6 +149,18 @@ impl Wishes {
         }
         Ok(())
     }
+}
+
+/// Gives up all TCP connections. What is said of them stays: whoever is held back need not be any more.
+fn reset_connections(image: &mut Image) {
+    let give_up = |note: &mut Note| {
+        if let Note::InetSocket(socket) = note
+            && socket.state == InetState::Established
+        {
+            socket.state = InetState::Reset;
+        }
+    };
+    image.notes.change(|notes| notes.iter_mut().for_each(give_up));
 }
 
 fn refusal(option: &str, wish: &str, remedy: &str) -> Refusal {
@@ -284,6 +305,7 @@ mod tests {
             directory: Some("/tmp".to_owned()),
             environment: vec!["A=x=y".to_owned()],
             as_me: true,
+            resets_connections: true,
         };
         assert_eq!(Wishes::from_arguments(&wishes.to_arguments()), wishes);
         assert_eq!(Wishes::from_arguments(&[]), Wishes::default());

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::image::{Image, Owner};
-use crate::note::inet::{InetAddress, InetSocket, InetState};
+use crate::note::inet::{InetAddress, InetConnection, InetSocket, InetState};
 use crate::note::socket::Socket;
 
 /// The addresses of IP sockets are of their domain, their states of their type, and what they have received is there.
@@ -12,15 +12,33 @@ pub(super) fn check(image: &Image, checker: &mut Checker) {
         if !image.about::<Socket>(id).all(|socket| fits(note, socket)) {
             checker.wrong.push(format!("no IP socket is like that of description {id}"));
         }
-        let len_bytes: u64 = note.received.iter().map(|piece| u64::from(piece.len_bytes)).sum();
+        let received: u64 = note.received.iter().map(|piece| u64::from(piece.len_bytes)).sum();
+        let connections: Vec<&InetConnection> = image.about(id).collect();
+        if connections.len() != usize::from(note.state == InetState::Established) {
+            checker.wrong.push(format!("not one note tells of the connection of description {id}"));
+        }
+        let to_send = connections.iter().map(|connection| connection.to_send_bytes());
+        let len_bytes = to_send.fold(received, u64::saturating_add);
         let is_its = |owner: Owner| note.content != 0 && owner == Owner::Object(note.content);
         let segments = image.segments.iter().map(|(segment, _)| segment);
         let its = segments.filter(|segment| is_its(segment.owner)).map(|segment| segment.len_bytes);
         let stored = its.fold(0, u64::saturating_add);
         if stored != len_bytes {
-            let text =
-                format!("the IP socket of description {id} has received {len_bytes} bytes, not {stored}");
+            let text = format!(
+                "the IP socket of description {id} has {len_bytes} bytes in its queues, not {stored}"
+            );
             checker.wrong.push(text);
+        }
+    }
+    for connection in image.all::<InetConnection>() {
+        let id = connection.description;
+        let (agreed, window) = (&connection.agreed, &connection.window);
+        const SHIFT_MAX: u8 = 14;
+        let is_possible = agreed.send_shift <= SHIFT_MAX
+            && agreed.receive_shift <= SHIFT_MAX
+            && window.send_max_bytes >= window.send_bytes;
+        if !is_possible || image.about::<InetSocket>(id).next().is_none() {
+            checker.wrong.push(format!("no TCP connection is like that of description {id}"));
         }
     }
 }
@@ -31,10 +49,11 @@ fn fits(note: &InetSocket, socket: &Socket) -> bool {
     let is_of_domain = |address: &InetAddress| address.address.0.len() == address_len;
     let of_type = match note.state {
         InetState::Idle => true,
-        InetState::Listening | InetState::Connecting | InetState::Reset => is_stream,
+        InetState::Listening | InetState::Connecting | InetState::Reset | InetState::Established => is_stream,
         InetState::Connected => !is_stream,
     };
-    let has_peer = matches!(note.state, InetState::Connected | InetState::Connecting);
+    let has_peer =
+        matches!(note.state, InetState::Connected | InetState::Connecting | InetState::Established);
     let sources_fit = note.received.iter().all(|piece| is_stream || is_of_domain(&piece.source));
     let groups_fit = note.memberships.iter().all(|group| {
         let is_address = |bytes: &[u8]| bytes.len() == group.group.0.len();

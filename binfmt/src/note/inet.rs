@@ -16,6 +16,22 @@ enumeration! {
         Connecting = 3,
         /// Its connection is over (TCP): what had been received can be read, then it tells of a reset.
         Reset = 4,
+        /// It has a connection that goes on (TCP), of which an `InetConnection` tells.
+        Established = 5,
+    }
+
+    /// Which sides of a connection have said that nothing more will come (FIN).
+    pub enum InetEnds: u8 {
+        /// Neither.
+        None = 0,
+        /// The program (FIN_WAIT1, FIN_WAIT2).
+        Own = 1,
+        /// The peer (CLOSE_WAIT).
+        Peer = 2,
+        /// Both, the program first (CLOSING).
+        OwnFirst = 3,
+        /// Both, the peer first (LAST_ACK).
+        PeerFirst = 4,
     }
 }
 
@@ -36,8 +52,70 @@ record! {
         memberships: Vec<InetMembership>,
         /// What was received and not read, in order: datagrams, or the bytes of a connection as one piece.
         received: Vec<InetPiece>,
-        /// Which object segments carry its bytes; 0 if there are none.
+        /// Which object segments carry its bytes; 0 if there are none. What a connection has yet to send follows what was received.
         content: u32,
+    }
+
+    /// A TCP connection that goes on. Sequence numbers are those of the wire; an end (FIN) is not counted in them.
+    pub struct InetConnection {
+        /// The `Description` and the `InetSocket` that this note completes.
+        description: u32,
+        /// Who has said that nothing more will come.
+        ends: InetEnds,
+        /// Whether the other end is a socket of the image, too: then nothing is on the way between them.
+        within: bool,
+        /// The sequence number of the first byte that has yet to be sent or acknowledged.
+        send_sequence: u32,
+        /// How many bytes were sent and not acknowledged; they come first.
+        unacknowledged_bytes: u32,
+        /// How many bytes were not sent.
+        unsent_bytes: u32,
+        /// The sequence number of the next byte that comes from the peer, behind those that were received and not read.
+        receive_sequence: u32,
+        /// What was agreed upon at the start.
+        agreed: InetAgreement,
+        /// The clock of its timestamps at the checkpoint (TCP_TIMESTAMP).
+        timestamp: u32,
+        /// Both windows (TCP_REPAIR_WINDOW).
+        window: InetWindow,
+        /// TCP_WINDOW_CLAMP.
+        window_clamp: u32,
+        /// SO_SNDBUF, which the kernel lets grow.
+        send_buffer_bytes: u32,
+        /// SO_RCVBUF, likewise.
+        receive_buffer_bytes: u32,
+        /// The table of the packet filter (nftables, family inet) that holds back the peer's segments; none if nothing does.
+        hold: Text,
+    }
+
+    /// What the two ends of a connection agreed upon.
+    pub struct InetAgreement {
+        /// The longest segment that the peer takes (MSS).
+        segment_bytes: u32,
+        /// Whether windows are scaled.
+        scaled: bool,
+        /// The shift of the peer's window.
+        send_shift: u8,
+        /// That of the own window.
+        receive_shift: u8,
+        /// Whether received ranges are told (SACK).
+        selective: bool,
+        /// Whether segments bear timestamps.
+        timestamps: bool,
+    }
+
+    /// struct tcp_repair_window.
+    pub struct InetWindow {
+        /// The sequence number of the segment that told the peer's window last.
+        told_by: u32,
+        /// The peer's window, from `send_sequence` on, in bytes.
+        send_bytes: u32,
+        /// The largest that it has been.
+        send_max_bytes: u32,
+        /// The own window, from `receive_from` on, in bytes.
+        receive_bytes: u32,
+        /// The sequence number from which it was told.
+        receive_from: u32,
     }
 
     /// An address and a port.
@@ -189,6 +267,23 @@ options! {
         UDP_NO_CHECK6_RX 102 First,
         UDP_SEGMENT 103 First,
         UDP_GRO 104 Last,
+    }
+}
+
+impl InetConnection {
+    /// How many bytes it has yet to send, or has sent and may have to send again.
+    pub fn to_send_bytes(&self) -> u64 {
+        u64::from(self.unacknowledged_bytes) + u64::from(self.unsent_bytes)
+    }
+
+    /// Whether the program has said that nothing more will come from it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.ends, InetEnds::Own | InetEnds::OwnFirst | InetEnds::PeerFirst)
+    }
+
+    /// Whether the peer has.
+    pub fn peer_has_ended(&self) -> bool {
+        matches!(self.ends, InetEnds::Peer | InetEnds::OwnFirst | InetEnds::PeerFirst)
     }
 }
 

@@ -194,6 +194,8 @@ table! {
     0x434b_007b unix::UnixSocket,
     /// An IP socket.
     0x434b_007c inet::InetSocket,
+    /// A TCP connection that goes on.
+    0x434b_007e inet::InetConnection,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
 }

@@ -3,6 +3,7 @@
 //! All is asked through a duplicate, and nothing is taken: addresses by name, states by TCP_INFO, what has been received by
 //! MSG_PEEK. SO_ERROR is never asked for, because the answer takes the error away.
 
+mod established;
 mod multicast;
 mod tcp;
 mod udp;
@@ -16,15 +17,18 @@ use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use std::os::fd::AsRawFd;
 
+pub use established::Hold;
 pub use tcp::Tcp;
 
 /// Adds the notes of IP sockets, or says why there is none, each with its description.
 pub fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<Vec<(u32, Fate)>, Error> {
     let (full, _guard) = udp::guard(sockets)
         .map_err(|error| Error::question(out.pid(), "guarding what waits in its UDP sockets", error))?;
+    let mut verdicts = established::collect(sockets, out)?;
     let fates = sockets.iter().map(|socket| {
         out.look_at(socket.open.subject.pid());
-        Ok((socket.description, collect_one(socket, full.contains(&socket.description), out)?))
+        let verdict = verdicts.remove(&socket.description);
+        Ok((socket.description, collect_one(socket, full.contains(&socket.description), verdict, out)?))
     });
     fates.collect()
 }
@@ -39,10 +43,15 @@ pub fn left_out(socket: &Held<'_>) -> Result<Vec<(i32, i32)>, Error> {
     }
 }
 
-fn collect_one(socket: &Held<'_>, is_full: bool, out: &mut Collected) -> Result<Fate, Error> {
+fn collect_one(
+    socket: &Held<'_>,
+    is_full: bool,
+    verdict: Option<established::Verdict>,
+    out: &mut Collected,
+) -> Result<Fate, Error> {
     let family = socket.family;
     let transport = match (family.kind, family.protocol) {
-        (libc::SOCK_STREAM, libc::IPPROTO_TCP) => tcp::collect(socket),
+        (libc::SOCK_STREAM, libc::IPPROTO_TCP) => tcp::collect(socket, verdict, out),
         _ if udp::is_one(family) => udp::collect(socket, family, is_full),
         _ => return Ok(Fate::NotSaved(what(family))),
     };
@@ -76,6 +85,20 @@ impl Found {
         };
         note.received = pieces.iter().map(piece).collect();
         Found::Saved(Box::new(note), pieces)
+    }
+
+    /// Of a connection: what was received, and what comes behind it in the image.
+    fn connection(note: InetSocket, received: Vec<u8>, to_send: Vec<u8>) -> Found {
+        let of_nobody = |bytes| (InetAddress::default(), bytes);
+        let received: Vec<Piece> =
+            [received].into_iter().filter(|bytes| !bytes.is_empty()).map(of_nobody).collect();
+        match Found::saved(note, received) {
+            Found::Saved(note, mut pieces) => {
+                pieces.push(of_nobody(to_send));
+                Found::Saved(note, pieces)
+            }
+            other => other,
+        }
     }
 }
 

@@ -57,6 +57,17 @@ pub(crate) fn bytes_unsent(fd: BorrowedFd<'_>) -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+const SIOCOUTQNSD: i32 = 0x894b;
+nix::ioctl_read_bad!(outqnsd, SIOCOUTQNSD, libc::c_int);
+
+/// How many bytes that were written to a TCP connection were never sent, its end included.
+pub(crate) fn bytes_never_sent(fd: BorrowedFd<'_>) -> Result<usize> {
+    let mut count = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { outqnsd(fd.as_raw_fd(), &raw mut count) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// The file that has the name of a unix socket, opened with O_PATH (SIOCUNIXFILE); EPERM without CAP_NET_ADMIN.
 pub(crate) fn socket_file(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     const SIOCUNIXFILE: libc::c_ulong = 0x89e0;

@@ -4,14 +4,13 @@
 //! the first task has run, or nothing. Until then she ends with it, and with her all whom she traces; from then on she
 //! lets go of the rest whatever happens.
 
-use super::{Midwife, Ward, first_control, make_stage, trace_options};
+use super::{Kept, Midwife, Ward, first_control, make_stage, trace_options};
 use crate::apart::Announcement;
 use crate::cli::Options;
 use crate::control::{Patience, ProcessWord, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::keeper::Keeper;
 use crate::plan::{Host, Plan, ROOT};
-use crate::rebuild::inotify::Watching;
 use crate::rebuild::unix;
 use crate::stage::Stage;
 use crate::sys;
@@ -43,7 +42,7 @@ pub fn spawn<'a>(
     image: &Image,
     plan: &Plan,
     fork: impl FnOnce() -> Result<i32>,
-    duties: Duties<impl Fn(), impl FnOnce() -> Result<Watching<'a>>, impl FnOnce()>,
+    duties: Duties<impl Fn(), impl FnOnce() -> Result<Kept<'a>>, impl FnOnce()>,
 ) -> Result<Pid> {
     let failed = |error| Error::step("tie the midwife to her supervisor", error);
     let supervisor = sys::open_process(nix::unistd::getpid().as_raw()).map_err(failed)?;
@@ -51,10 +50,10 @@ pub fn spawn<'a>(
     if helper != 0 {
         return Ok(Pid::from_raw(helper));
     }
-    let status = tie_to(supervisor).and_then(|()| (duties.prepare)()).and_then(|watching| {
+    let status = tie_to(supervisor).and_then(|()| (duties.prepare)()).and_then(|kept| {
         midwife.control.set(Word::Midwife, std::process::id());
         let keeper = Keeper::spawn(image, plan, midwife.control)?;
-        midwife.deliver(keeper.as_ref(), watching, duties.before)
+        midwife.deliver(keeper.as_ref(), kept, duties.before)
     });
     if let Err(error) = status {
         midwife.control.set(Word::Failed, 1);
@@ -175,15 +174,15 @@ pub fn spawn_helper(
     if middle == 0 {
         match sys::fork(&[], 0, 0) {
             Ok(0) => {
-                let watching = Watching::of(image, &shelf);
+                let kept = Kept::of(image, &shelf);
                 shelf.close();
                 let wards =
                     plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });
                 let wards = wards.collect();
                 let midwife = Midwife { control, wards, hole: plan.hole, trace_options };
-                let status = watching.and_then(|watching| {
+                let status = kept.and_then(|kept| {
                     let keeper = Keeper::spawn(image, plan, control)?;
-                    midwife.deliver(keeper.as_ref(), watching, || {})
+                    midwife.deliver(keeper.as_ref(), kept, || {})
                 });
                 let status = status.inspect_err(|_| unix::remove_files(image));
                 help_ended(task, status, announcement)

@@ -2,13 +2,17 @@
 //! have a port in common get it.
 //!
 //! A TCP socket is bound with SO_REUSEADDR, whatever the program had set: connections of the program that was killed wait for
-//! their end at the same port (TIME_WAIT). Whoever listens there keeps it all the same. Connections that are over are made in
-//! [`reset`], what datagram sockets have received in [`datagrams`].
+//! their end at the same port (TIME_WAIT). Whoever listens there keeps it all the same. Connections that go on are made in
+//! [`established`], those that are over in [`reset`]; what datagram sockets have received in [`datagrams`].
 
 mod datagrams;
+mod ending;
+mod established;
+mod going_on;
 mod objection;
 mod reset;
 
+pub use going_on::Connections;
 pub use objection::refusals;
 
 use crate::error::{Error, Result};
@@ -16,7 +20,7 @@ use crate::rebuild::descriptor::{Opened, dup_above};
 use crate::rebuild::socket;
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::inet::{InetAddress, InetMembership, InetSocket, InetState};
+use binfmt::note::inet::{InetAddress, InetConnection, InetMembership, InetSocket, InetState};
 use binfmt::note::socket::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -26,7 +30,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A socket, as the image has it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Saved<'a> {
     image: &'a Image,
     note: &'a InetSocket,
@@ -45,7 +49,12 @@ fn all(image: &Image) -> impl Iterator<Item = Saved<'_>> {
 pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     let mut made = Vec::new();
     for saved in all(image) {
-        made.push((saved, if saved.is_over() { reset::make(saved)? } else { saved.make()? }));
+        let fd = match saved.connection() {
+            Some(connection) => established::make(saved, connection)?,
+            None if saved.is_over() => reset::make(saved)?,
+            None => saved.make()?,
+        };
+        made.push((saved, fd));
     }
     for (saved, fd) in &made {
         saved.note.memberships.iter().try_for_each(|group| join(saved, fd, group))?;
@@ -56,7 +65,7 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     }
     for (saved, fd) in made {
         let id = saved.note.description;
-        if saved.is_tcp() && saved.bound().is_some() {
+        if saved.is_tcp() && saved.bound().is_some() && saved.connection().is_none() {
             saved.reuse_address(&fd, saved.has(libc::SO_REUSEADDR))?;
         }
         socket::finish(image, saved.socket, &fd)?;
@@ -65,7 +74,7 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     Ok(())
 }
 
-impl Saved<'_> {
+impl<'a> Saved<'a> {
     /// What it is, for a person.
     fn name(&self) -> String {
         let protocol = match (self.socket.kind.cast_signed(), self.socket.protocol.cast_signed()) {
@@ -74,6 +83,9 @@ impl Saved<'_> {
             _ => "UDP",
         };
         match self.note.local.port {
+            _ if self.note.state == InetState::Established => {
+                format!("a TCP connection of {} with {}", self.note.local, self.note.peer)
+            }
             0 => format!("a {protocol} socket"),
             _ => format!("a {protocol} socket at {}", self.note.local),
         }
@@ -81,6 +93,12 @@ impl Saved<'_> {
 
     fn failed(&self, what: &str, error: Errno) -> Error {
         Error::step(format!("{what} {}", self.name()), error)
+    }
+
+    /// Its connection, if that goes on.
+    fn connection(&self) -> Option<&'a InetConnection> {
+        let notes = || self.image.about::<InetConnection>(self.note.description);
+        (self.note.state == InetState::Established).then(|| notes().next()).flatten()
     }
 
     fn is_over(&self) -> bool {
@@ -129,7 +147,7 @@ impl Saved<'_> {
     /// Has it listen, or have its peer.
     fn go_on(&self, fd: &OwnedFd) -> Result<()> {
         match self.note.state {
-            InetState::Idle | InetState::Reset => Ok(()),
+            InetState::Idle | InetState::Reset | InetState::Established => Ok(()),
             InetState::Listening => {
                 let backlog = i32::try_from(self.note.backlog).unwrap_or(i32::MAX);
                 let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXCONN);
@@ -240,6 +258,7 @@ pub fn step(image: &Image, description: u32) -> Option<String> {
         InetState::Listening => format!(" listen({})", saved.note.backlog),
         InetState::Connected | InetState::Connecting => format!(" connect({})", saved.note.peer),
         InetState::Reset => " connect() and reset".to_owned(),
+        InetState::Established => format!(" connect({}) under repair", saved.note.peer),
     };
     Some(format!("socket({kind}){local}{rest}"))
 }

@@ -32,3 +32,12 @@ pub fn bytes_waiting(fd: BorrowedFd<'_>) -> Result<usize, Errno> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) }.into())?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
+
+/// The state of a TCP socket (linux/tcp_states.h): the first byte of what TCP_INFO says.
+pub fn tcp_state(fd: BorrowedFd<'_>) -> Result<u8, Errno> {
+    let (mut state, mut len) = (0u8, 1);
+    let (at, len_at) = ((&raw mut state).cast(), &raw mut len);
+    // SAFETY: the kernel writes at most one byte at `state`, and the length at `len`.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, at, len_at) }.into())?;
+    Ok(state)
+}

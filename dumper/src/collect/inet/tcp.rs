@@ -1,14 +1,15 @@
 //! TCP sockets, by the state that TCP_INFO tells.
 //!
-//! A connection has an end that is not here to be stopped, so it cannot simply be saved. `--tcp=reset` gives it up: what has been
-//! received and not read is kept, and then the program is told of a reset, as after a fault of the network. Connections that
-//! wait to be accepted are given up by the same word: their clients are told so when the listener is gone, or when nobody knows
-//! them after the resume.
+//! A connection goes on after the resume ([`established`]). `--tcp=reset` gives it up: what has been received and not read is kept,
+//! and then the program is told of a reset, as after a fault of the network. Connections that wait to be accepted are given up by
+//! the same word: their clients are told so when the listener is gone, or when nobody knows them after the resume.
 
 use super::super::socket::Held;
+use super::established::{self, Connection, Verdict};
 use super::{Found, local, peer};
+use crate::collect::Collected;
 use crate::sys;
-use binfmt::note::inet::{InetAddress, InetSocket, InetState};
+use binfmt::note::inet::{InetAddress, InetAgreement, InetSocket, InetState};
 use binfmt::wire::Bytes;
 use clap::ValueEnum;
 use nix::errno::Errno;
@@ -21,18 +22,56 @@ use std::os::fd::{AsFd, AsRawFd};
 pub enum Tcp {
     /// They are lost, as after a fault of the network: the program reads what it has received, then ECONNRESET
     Reset,
+    /// They go on after the resume, or it is said why not; else one whose peer goes on with the original is saved as lost
+    Keep,
 }
 
-/// The states of a connection (linux/tcp_states.h) that are told apart here.
-mod state {
+/// The states of a connection (linux/tcp_states.h).
+pub(super) mod state {
+    use binfmt::note::inet::InetEnds;
+
+    const ESTABLISHED: u8 = 1;
     pub(super) const SYN_SENT: u8 = 2;
+    const FIN_WAIT1: u8 = 4;
+    const FIN_WAIT2: u8 = 5;
     pub(super) const CLOSE: u8 = 7;
+    const CLOSE_WAIT: u8 = 8;
+    const LAST_ACK: u8 = 9;
     pub(super) const LISTEN: u8 = 10;
+    const CLOSING: u8 = 11;
+
+    /// Whether there is a connection that can go on.
+    pub(crate) fn is_connected(state: u8) -> bool {
+        matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
+    }
+
+    /// Who has said that nothing more will come.
+    pub(crate) fn ends(state: u8) -> InetEnds {
+        match state {
+            FIN_WAIT1 | FIN_WAIT2 => InetEnds::Own,
+            CLOSE_WAIT => InetEnds::Peer,
+            CLOSING => InetEnds::OwnFirst,
+            LAST_ACK => InetEnds::PeerFirst,
+            _ => InetEnds::None,
+        }
+    }
+
+    /// Whether the program has.
+    pub(crate) fn has_ended(state: u8) -> bool {
+        !matches!(ends(state), InetEnds::None | InetEnds::Peer)
+    }
+
+    /// Whether the peer has.
+    pub(crate) fn peer_has_ended(state: u8) -> bool {
+        !matches!(ends(state), InetEnds::None | InetEnds::Own)
+    }
 }
 
 /// What TCP_INFO says.
-struct Info {
-    state: u8,
+pub(super) struct Info {
+    pub(super) state: u8,
+    /// What was agreed upon, but for the length of segments.
+    pub(super) agreed: InetAgreement,
     /// Of a listener: how many connections wait to be accepted.
     waiting: u32,
     /// Of a listener: how many may.
@@ -40,22 +79,60 @@ struct Info {
 }
 
 impl Info {
-    /// struct tcp_info: the state is its first byte, tcpi_unacked and tcpi_sacked stand at 24 and 28.
-    fn of(socket: &Held<'_>) -> Result<Info, Errno> {
+    /// struct tcp_info: the state is its first byte, tcpi_options the sixth, then both shifts in one; tcpi_unacked and tcpi_sacked
+    /// stand at 24 and 28.
+    pub(super) fn of(socket: &Held<'_>) -> Result<Info, Errno> {
+        const TIMESTAMPS: u8 = 1;
+        const SELECTIVE: u8 = 2;
+        const SCALED: u8 = 4;
         let info = sys::socket_option(socket.duplicate.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, 32)?;
         let word = |at: usize| info.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
-        match (info.first(), word(24), word(28)) {
-            (Some(state), Some(waiting), Some(backlog)) => Ok(Info { state: *state, waiting, backlog }),
-            _ => Err(Errno::EBADMSG),
-        }
+        let ([state, _, _, _, _, options, shifts, ..], Some(waiting), Some(backlog)) =
+            (info.as_slice(), word(24), word(28))
+        else {
+            return Err(Errno::EBADMSG);
+        };
+        let agreed = InetAgreement {
+            segment_bytes: 0,
+            scaled: options & SCALED != 0,
+            send_shift: shifts & 0xf,
+            receive_shift: shifts >> 4,
+            selective: options & SELECTIVE != 0,
+            timestamps: options & TIMESTAMPS != 0,
+        };
+        Ok(Info { state: *state, agreed, waiting, backlog })
     }
 }
 
-/// What there is to say of a TCP socket.
-pub(super) fn collect(socket: &Held<'_>) -> Result<Found, Errno> {
+/// What there is to say of a TCP socket; `verdict`: of its connection, if it has one.
+pub(super) fn collect(
+    socket: &Held<'_>,
+    verdict: Option<Verdict>,
+    out: &mut Collected,
+) -> Result<Found, Errno> {
     let info = Info::of(socket)?;
     let may_reset = socket.open.subject.options.tcp == Some(Tcp::Reset);
     let mut note = InetSocket { local: local(socket)?, ..InetSocket::default() };
+    match verdict {
+        Some(Verdict::GoesOn(connection)) => {
+            let Connection { note: connection, received, to_send } = *connection;
+            note.state = InetState::Established;
+            note.peer = peer(socket)?.unwrap_or_default();
+            out.note(connection);
+            return Ok(Found::connection(note, received, to_send));
+        }
+        Some(Verdict::Over) => {
+            if !may_reset && let Some(remark) = established::remark(socket)? {
+                out.remark(format!(
+                    "fd {} is {remark}: in the image it is lost, unless --kill or --stop",
+                    socket.open.number
+                ));
+            }
+            return over(socket, note);
+        }
+        Some(Verdict::NotSaved(what, advice)) => return Ok(Found::NotSaved(what, advice)),
+        None => {}
+    }
     match info.state {
         state::LISTEN if info.waiting > 0 && !may_reset => {
             let many = binfmt::human::counted(
@@ -77,10 +154,9 @@ pub(super) fn collect(socket: &Held<'_>) -> Result<Found, Errno> {
         state::CLOSE => return over(socket, note),
         _ if may_reset => return over(socket, note),
         _ => {
-            let with = peer(socket)?.map_or_else(String::new, |peer| format!(" with {peer}"));
             return Ok(Found::NotSaved(
-                format!("a TCP connection of {}{with}", note.local),
-                "`--tcp=reset` gives it up: after a resume the program is told of a reset".to_owned(),
+                format!("a TCP socket at {} that is being connected", note.local),
+                "try again when it is; `--tcp=reset` gives it up".to_owned(),
             ));
         }
     }
@@ -132,7 +208,7 @@ fn over(socket: &Held<'_>, mut note: InetSocket) -> Result<Found, Errno> {
 }
 
 /// What has been received and not read, up to urgent data.
-fn received(socket: &Held<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn received(socket: &Held<'_>) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; sys::bytes_waiting(socket.duplicate.as_fd())?];
     if bytes.is_empty() {
         return Ok(bytes);

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::rebuild::content;
 use crate::rebuild::socket::{Buffer, Room};
 use crate::sys;
-use binfmt::note::inet::{InetAddress, InetState};
+use binfmt::note::inet::InetAddress;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, bind, sendto};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Fills the queues of all datagram sockets, none of which has its peer yet.
 pub(super) fn fill_all(made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
-    for (saved, fd) in made.iter().filter(|(saved, _)| saved.note.state != InetState::Reset) {
+    for (saved, fd) in made.iter().filter(|(saved, _)| !saved.is_tcp()) {
         if !saved.note.received.is_empty() {
             fill(saved, fd, made)?;
         }

@@ -14,7 +14,11 @@ use std::fs;
 pub fn refusals(image: &Image) -> Vec<Refusal> {
     let (mut refusals, mut made) = (Vec::new(), Vec::new());
     for saved in all(image).filter(|saved| !saved.is_over()) {
-        match saved.make() {
+        let made_one = match saved.connection() {
+            Some(connection) => super::established::begin(saved, connection),
+            None => saved.make(),
+        };
+        match made_one {
             Ok(fd) => {
                 let joined = saved.note.memberships.iter().map(|group| super::join(&saved, &fd, group));
                 refusals.extend(joined.filter_map(Result::err).flat_map(|error| told(&saved, error)));
@@ -69,6 +73,31 @@ pub(super) fn refused(saved: &Saved<'_>, error: Errno) -> Error {
         error => (error.to_string(), "dump it without that socket".to_owned()),
     };
     Error::Refused(vec![Refusal { reason: format!("{}, and {cause}", owned(saved)), remedy }])
+}
+
+/// Repair mode that cannot be had.
+pub(super) fn no_repair(saved: &Saved<'_>, error: Errno) -> Error {
+    if error != Errno::EPERM {
+        return saved.failed("make the connection of", error);
+    }
+    Error::Refused(vec![Refusal {
+        reason: format!("{}, and that it goes on needs CAP_NET_ADMIN", owned(saved)),
+        remedy: "resume it as root, or with --tcp=reset: the program is told of a reset".to_owned(),
+    }])
+}
+
+/// A connection that cannot be made again.
+pub(super) fn not_connected(saved: &Saved<'_>, error: Errno) -> Error {
+    if !matches!(error, Errno::EADDRNOTAVAIL | Errno::EADDRINUSE) {
+        return no_way(saved, error);
+    }
+    let holder = holder(saved).map_or_else(String::new, |holder| format!(" (see {holder})"));
+    Error::Refused(vec![Refusal {
+        reason: format!("{}, and this host still has that connection{holder}", owned(saved)),
+        remedy:
+            "end the program that has it first; or resume with --tcp=reset: the program is told of a reset"
+                .to_owned(),
+    }])
 }
 
 /// A peer that cannot be reached.

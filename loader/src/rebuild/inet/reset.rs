@@ -23,7 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Makes the socket of a connection that is over.
 pub(super) fn make(saved: Saved<'_>) -> Result<OwnedFd> {
     let failed = |error| saved.failed("make the reset connection of", error);
-    let bytes = content(saved.image, saved.note.content)?;
+    let mut bytes = content(saved.image, saved.note.content)?;
+    // Behind it stands what a connection had yet to send, which shall be given up.
+    let received: u64 = saved.note.received.iter().map(|piece| u64::from(piece.len_bytes)).sum();
+    bytes.truncate(usize::try_from(received).unwrap_or(usize::MAX));
     let domain = saved.socket.domain.cast_signed();
     let fd = sys::make_socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP).map_err(failed)?;
     // What does not fit is lost, as is what a fault of the network takes.

@@ -1,0 +1,113 @@
+//! How connections go on: the midwife ends their repair mode when all tasks are whole and nothing can fail any more, lets the
+//! segments of the peers through, and says what had been said of the connections' ends.
+//!
+//! An end that the program has said (FIN) is said again, with the number that it had: who has it knows it for a repetition. One that
+//! the peer has said is said by the peer, if that is in the tree, too; else a segment in its name says it, which does not leave the host.
+
+use super::established::{Repair, repair};
+use super::{Saved, all, ending};
+use crate::error::{Error, Result};
+use crate::rebuild::descriptor::dup_above;
+use crate::shelf::Shelf;
+use crate::sys;
+use binfmt::hold::Link;
+use binfmt::image::Image;
+use binfmt::note::inet::{InetConnection, InetEnds, InetState};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long the end of a connection may take to come over the loopback.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the midwife keeps of the shelf.
+#[derive(Debug)]
+pub struct Connections<'a> {
+    all: Vec<Connection<'a>>,
+    holds: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Connection<'a> {
+    saved: Saved<'a>,
+    note: &'a InetConnection,
+    fd: OwnedFd,
+}
+
+impl<'a> Connections<'a> {
+    /// Keeps what is needed of the shelf, which is closed afterwards.
+    pub fn of(image: &'a Image, shelf: &Shelf) -> Result<Connections<'a>> {
+        let mut connections = Vec::new();
+        for saved in all(image).filter(|saved| saved.note.state == InetState::Established) {
+            let id = saved.note.description;
+            let note = image.about::<InetConnection>(id).next();
+            let (Some(note), Some(fd)) = (note, shelf.description(id)) else { continue };
+            let fd = dup_above(fd.as_raw_fd(), 0).map_err(|error| saved.failed("keep", error))?;
+            connections.push(Connection { saved, note, fd });
+        }
+        let names = image.all::<InetConnection>().map(|note| note.hold.to_string());
+        Ok(Connections { all: connections, holds: names.filter(|name| !name.is_empty()).collect() })
+    }
+
+    /// Has all of them go on.
+    pub fn go_on(&self) -> Result<()> {
+        self.let_through()?;
+        for one in &self.all {
+            let failed = |error| one.saved.failed("let go on", error);
+            repair(&one.fd, Repair::Off).map_err(failed)?;
+            one.saved.reuse_address(&one.fd, one.saved.has(libc::SO_REUSEADDR))?;
+        }
+        // In the order in which they were said.
+        let said = |ends: &'static [InetEnds]| self.all.iter().filter(|one| ends.contains(&one.note.ends));
+        said(&[InetEnds::Own, InetEnds::OwnFirst]).try_for_each(Connection::end)?;
+        for one in said(&[InetEnds::Peer, InetEnds::OwnFirst, InetEnds::PeerFirst]) {
+            if !one.note.within {
+                ending::say(one.saved.note, one.note)
+                    .map_err(|error| one.saved.failed("say the peer's end of", error))?;
+            }
+            one.await_end();
+        }
+        said(&[InetEnds::PeerFirst]).try_for_each(Connection::end)
+    }
+
+    /// Lets the segments of the peers come.
+    fn let_through(&self) -> Result<()> {
+        if self.holds.is_empty() {
+            return Ok(());
+        }
+        let failed =
+            |error| Error::step("let the segments of the connections' peers through (nf_tables)", error);
+        // Who has no right to it has no connections that go on.
+        let Ok(link) = Link::open() else { return Ok(()) };
+        match self.holds.iter().try_for_each(|name| link.release(name)) {
+            Err(error) if !self.all.is_empty() => return Err(failed(error)),
+            _ => {}
+        }
+        let _ = link.tidy();
+        Ok(())
+    }
+}
+
+impl Connection<'_> {
+    /// Says that nothing more will come from the program.
+    fn end(&self) -> Result<()> {
+        shutdown(self.fd.as_raw_fd(), Shutdown::Write)
+            .map_err(|error| self.saved.failed("say the end of", error))
+    }
+
+    /// Waits until the peer's end has come. If it is still on the way, it comes.
+    fn await_end(&self) {
+        const CLOSE_WAIT: u8 = 8;
+        const LAST_ACK: u8 = 9;
+        const CLOSING: u8 = 11;
+        let start = Instant::now();
+        let has_come = || {
+            let state = sys::tcp_state(self.fd.as_fd()).unwrap_or(CLOSE_WAIT);
+            [CLOSE_WAIT, LAST_ACK, CLOSING].contains(&state)
+        };
+        while !has_come() && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
