@@ -83,8 +83,10 @@ fn received_len(saved: &Saved<'_>) -> u32 {
 pub(super) fn make(saved: Saved<'_>, connection: &InetConnection) -> Result<OwnedFd> {
     let fd = begin(saved, connection)?;
     let failed = |error| saved.failed("make the connection of", error);
-    let agreed = agree(&fd, connection).and_then(|()| window(&fd, &connection.window));
-    // Segments are no longer than half of the peer's window.
+    // Segments are no longer than half of the peer's window. Nothing is received yet.
+    let first = connection.receive_sequence.wrapping_sub(received_len(&saved));
+    let empty = InetWindow { told_by: first, receive_from: first, ..connection.window.clone() };
+    let agreed = agree(&fd, connection).and_then(|()| window(&fd, &empty));
     agreed.and_then(|()| measure(&saved, &fd)).map_err(failed)?;
     if connection.agreed.timestamps {
         set(&fd, libc::TCP_TIMESTAMP, connection.timestamp).map_err(failed)?;
