@@ -368,10 +368,10 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     const DONE: u16 = 3;
     const HEADER_BYTES: usize = 16;
     let mut all = Vec::new();
-    while let (Some(len), Some(kind)) = (word(bytes, 0), bytes.get(4..6)) {
+    while let (Some(len), Some(kind)) = (word(bytes, 0), half(bytes, 4)) {
         let len = usize::try_from(len).unwrap_or(0);
         let Some(body) = bytes.get(HEADER_BYTES..len) else { break };
-        all.push(match u16::from_ne_bytes([kind[0], kind[1]]) {
+        all.push(match kind {
             ERROR | DONE => Answer::Done(word(body, 0).map_or(0, |error| -error.cast_signed())),
             _ => Answer::Body(body.get(4..).unwrap_or_default().to_vec()),
         });
@@ -384,13 +384,16 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 fn find(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     const KIND: u16 = 0x3fff;
     loop {
-        let head = bytes.get(..4)?;
-        let (len, kind) = (usize::from(u16::from_ne_bytes([head[0], head[1]])), [head[2], head[3]]);
-        if u16::from_ne_bytes(kind) & KIND == wanted {
+        let len = usize::from(half(bytes, 0)?);
+        if half(bytes, 2)? & KIND == wanted {
             return bytes.get(4..len);
         }
         bytes = bytes.get(len.max(4).next_multiple_of(4)..)?;
     }
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|half| u16::from_ne_bytes(*half))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -74,7 +74,7 @@ pub(crate) fn ask_in_repair(asked: &[Asked]) -> Result<Vec<Result<Told>>> {
         }
     };
     if !matches!(end, Ok(nix::sys::wait::WaitStatus::Exited(_, 0))) {
-        asked.iter().for_each(|one| leave(one));
+        asked.iter().for_each(leave);
         return Err(Errno::EINTR);
     }
     let bytes = memory.bytes();

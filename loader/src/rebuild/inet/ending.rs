@@ -78,8 +78,8 @@ fn packet(own: IpAddr, peer: IpAddr, mut segment: Vec<u8>) -> Option<Vec<u8>> {
 
 /// The checksum of the internet (RFC 1071) over an even number of bytes.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let mut sum: u32 = words.sum();
+    let words = bytes.chunks_exact(2).filter_map(|pair| Some(u16::from_be_bytes(*pair.first_chunk()?)));
+    let mut sum: u32 = words.map(u32::from).sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
