@@ -4,6 +4,7 @@
 //! [`Image::open`] has checked each note by itself. A resume relies on what is checked here.
 
 mod inet;
+mod ipc;
 
 use crate::address::Span;
 use crate::image::{Image, Owner, ROOT_MEMORY, Segment};
@@ -14,9 +15,8 @@ use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
 use crate::note::inet::InetSocket;
 use crate::note::inotify::{Inotify, NUMBER_MAX};
-use crate::note::mapping::{Backing, MappedObject, Memory, ObjectKind};
+use crate::note::mapping::{Backing, MappedObject, Memory};
 use crate::note::pid_namespace::PidNamespace;
-use crate::note::shm::SharedSegment;
 use crate::note::signal::SignalHandlers;
 use crate::note::socket::Socket;
 use crate::note::task::{RunState, Task};
@@ -43,7 +43,7 @@ pub fn check(image: &Image) -> Vec<String> {
     known.check_descriptions(image, &mut checker);
     image.all::<Memory>().for_each(|memory| check_mappings(memory, &mut checker));
     known.check_segments(image, &mut checker);
-    check_system_v(image, &mut checker);
+    ipc::check(image, &mut checker);
     checker.once("pseudo-terminal", image.all::<PseudoTerminal>().map(|terminal| terminal.index));
     check_sockets(image, &mut checker);
     inet::check(image, &mut checker);
@@ -147,6 +147,7 @@ impl Known {
                 checker.refers(who, "process", pidfd.pid, &self.tasks);
             }
             Note::SharedSegment(segment) => checker.refers(who, "object", segment.object, &self.objects),
+            Note::SemaphoreUndo(undo) => checker.refers(who, "process", undo.pid, &self.tasks),
             Note::FileLock(lock) if lock.description != 0 => {
                 checker.refers(who, "description", lock.description, &self.descriptions);
             }
@@ -260,23 +261,6 @@ fn check_watches(inotify: &Inotify, checker: &mut Checker) {
         }
         last = watch.number;
     }
-}
-
-/// Every object of System V shared memory has one note of its segment, whose id is no other's; and no other object has one.
-fn check_system_v(image: &Image, checker: &mut Checker) {
-    let of_kind = image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::SystemV);
-    let mut objects: BTreeSet<u32> = of_kind.map(|object| object.id).collect();
-    checker.once("System V segment", image.all::<SharedSegment>().map(|segment| segment.id));
-    for segment in image.all::<SharedSegment>() {
-        if !objects.remove(&segment.object) {
-            let SharedSegment { id, object, .. } = segment;
-            checker.wrong.push(format!("System V segment {id} is no object of its own but {object}"));
-        }
-        if segment.size_bytes == 0 || segment.id > i32::MAX.unsigned_abs() {
-            checker.wrong.push(format!("no System V segment is like {}", segment.id));
-        }
-    }
-    objects.iter().for_each(|id| checker.wrong.push(format!("nothing says which segment object {id} is")));
 }
 
 /// Every socket has one note of its domain, which is of a socket of that domain.

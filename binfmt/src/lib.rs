@@ -17,6 +17,7 @@ pub mod hold;
 pub mod human;
 pub mod image;
 pub mod installation;
+pub mod ipc;
 pub mod note;
 pub mod program;
 pub mod registration;

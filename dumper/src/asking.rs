@@ -61,18 +61,38 @@ impl Asked {
     }
 }
 
-/// All that is to be asked of one task.
+/// All that is to be asked of one task; an `A` knows which question is which.
 #[derive(Debug)]
-pub struct Interview {
+pub struct Interview<A> {
     place: Place,
-    threads: Vec<(Asked, Questions, Suspension)>,
+    threads: Vec<(A, Questions, Suspension)>,
+}
+
+impl<A> Interview<A> {
+    /// Where the stub stands.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// One of the leader alone, with these `facts`, where it was asked before.
+    pub fn of_leader(
+        place: Place,
+        facts: &ThreadFacts,
+        (asked, mut questions): (A, Questions),
+        options: &Options,
+        out: &mut Collected,
+    ) -> Interview<A> {
+        questions.end_by(Knock::from_status(&facts.status));
+        let suspension = seccomp::suspension(facts, &questions, place, options, out);
+        Interview { place, threads: vec![(asked, questions, suspension)] }
+    }
 }
 
 /// Whether a task can be asked now.
 #[derive(Debug)]
 pub enum Readiness {
     /// It can.
-    Ready(Interview),
+    Ready(Interview<Asked>),
     /// It cannot at all; why is among the findings.
     Never,
     /// A thread is still on its way home from an earlier dumper that was killed.
@@ -138,9 +158,9 @@ impl<'a> Interviewer<'a> {
 
 /// A task that is to be asked, with what is known of it.
 #[derive(Debug)]
-pub struct Guest<'a> {
+pub struct Guest<'a, A> {
     /// What is to be asked.
-    pub interview: Interview,
+    pub interview: Interview<A>,
     /// The task.
     pub frozen: &'a mut Frozen,
     /// The id of its memory. In one memory there is one stub, so its threads are asked one after the other.
@@ -153,10 +173,10 @@ pub struct Guest<'a> {
 
 /// One thread's turn in the stub of its memory.
 #[derive(Debug)]
-struct Turn<'a> {
+struct Turn<'a, A> {
     /// Index of the task.
     task: usize,
-    asked: Asked,
+    asked: A,
     visit: Visit<'a>,
     suspension: Suspension,
     pid: Pid,
@@ -165,7 +185,7 @@ struct Turn<'a> {
     clear: Option<(Place, &'a TaskMemory)>,
 }
 
-impl Turn<'_> {
+impl<A> Turn<'_, A> {
     fn begin(&self) -> Result<(), Error> {
         self.suspension.begin(self.tid).map_err(|error| self.suspending(error))
     }
@@ -186,13 +206,13 @@ impl Turn<'_> {
 }
 
 /// What the threads of a task have answered, each with what it was asked.
-pub type Answered = Vec<(Asked, Answers)>;
+pub type Answered<A> = Vec<(A, Answers)>;
 
 /// Asks all threads of these tasks, those of different memories at the same time: while one is on its way to the next
 /// stop, the others are seen to. Returns what they answered, in the order of the tasks.
-pub fn hold(guests: Vec<Guest<'_>>) -> Result<Vec<Answered>, Error> {
-    let mut answered: Vec<Answered> = guests.iter().map(|_| Vec::new()).collect();
-    let mut queues: BTreeMap<u32, VecDeque<Turn<'_>>> = BTreeMap::new();
+pub fn hold<A>(guests: Vec<Guest<'_, A>>) -> Result<Vec<Answered<A>>, Error> {
+    let mut answered: Vec<Answered<A>> = guests.iter().map(|_| Vec::new()).collect();
+    let mut queues: BTreeMap<u32, VecDeque<Turn<'_, A>>> = BTreeMap::new();
     for (task, guest) in guests.into_iter().enumerate() {
         let queue = queues.entry(guest.memory_id).or_default();
         let (pid, place, memory) = (guest.frozen.pid(), guest.interview.place, guest.memory);
@@ -206,7 +226,7 @@ pub fn hold(guests: Vec<Guest<'_>>) -> Result<Vec<Answered>, Error> {
             last.clear = Some((place, memory));
         }
     }
-    let mut queues: Vec<VecDeque<Turn<'_>>> = queues.into_values().collect();
+    let mut queues: Vec<VecDeque<Turn<'_, A>>> = queues.into_values().collect();
     let held = queues.iter().filter_map(VecDeque::front).try_for_each(Turn::begin);
     let held = held.and_then(|()| {
         while !queues.is_empty() {
@@ -222,7 +242,7 @@ pub fn hold(guests: Vec<Guest<'_>>) -> Result<Vec<Answered>, Error> {
 }
 
 /// Brings the first of a queue one stop further, and the next one on its way when it is back.
-fn take_turn(queue: &mut VecDeque<Turn<'_>>, answered: &mut [Answered]) -> Result<(), Error> {
+fn take_turn<A>(queue: &mut VecDeque<Turn<'_, A>>, answered: &mut [Answered<A>]) -> Result<(), Error> {
     let Some(turn) = queue.front_mut() else { return Ok(()) };
     let Some(answers) = turn.visit.advance()? else { return Ok(()) };
     turn.end()?;

@@ -250,12 +250,14 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Writes the program. Operations after the first are written, then the rest of the first, then its kind: until that
-    /// word stands, there is no program.
+    /// Writes the program. What its calls read is written, then the operations after the first, then the rest of the first,
+    /// then its kind: until that word stands, there is no program.
     fn write(&self, asking: &Asking) -> Result<(), Error> {
         let bytes = asking.program.encode(0);
         let (kind, rest) = bytes.split_at(KIND_BYTES.min(bytes.len()));
-        let written = self.memory.write(asking.scratch + KIND_BYTES as u64, rest);
+        let mut given = self.questions.given(asking.scratch);
+        let written = given.try_for_each(|(address, bytes)| self.memory.write(address, bytes));
+        let written = written.and_then(|()| self.memory.write(asking.scratch + KIND_BYTES as u64, rest));
         let written = written.and_then(|()| self.memory.write(asking.scratch, kind));
         written.map_err(|error| self.failed("writing the questions", error))
     }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod freeze;
 pub mod hatch;
 pub mod io_context;
+pub mod ipc;
 pub mod memory;
 mod parse;
 mod parting;

@@ -4,6 +4,7 @@
 mod epoll;
 mod handle;
 mod inet;
+mod ipc;
 mod memory;
 mod mqueue;
 mod ptrace;
@@ -14,6 +15,7 @@ mod terminal;
 pub(crate) use epoll::*;
 pub(crate) use handle::*;
 pub(crate) use inet::*;
+pub(crate) use ipc::*;
 pub(crate) use memory::*;
 pub(crate) use mqueue::*;
 pub(crate) use ptrace::*;
@@ -194,6 +196,8 @@ pub(crate) enum Kind {
     Handlers = 4,
     /// The I/O contexts.
     IoContext = 5,
+    /// What is undone to semaphores at the end (SEM_UNDO).
+    SemaphoreUndo = 6,
 }
 
 /// How the kernel orders two things of two tasks, each given by its process id and, where it matters, a descriptor; equal
@@ -360,21 +364,6 @@ pub(crate) fn processor_features() -> ([u32; 6], u32, u64) {
     // SAFETY: OSXSAVE says that the processor has XSAVE and the kernel has switched it on.
     let enabled = if one.ecx & OSXSAVE != 0 { unsafe { xcr0() } } else { 3 };
     ([seven.ebx, seven.ecx, seven.edx, one.ecx, one.edx, seven_one.eax], state.ebx, enabled)
-}
-
-/// Attaches a System V segment for reading, wherever there is room.
-pub(crate) fn attach_shared(id: u32) -> Result<u64> {
-    // SAFETY: without SHM_REMAP nothing that is mapped changes.
-    let at = unsafe { libc::shmat(id.cast_signed(), std::ptr::null(), libc::SHM_RDONLY) };
-    Errno::result(at.addr().cast_signed())?;
-    Ok(at.expose_provenance() as u64)
-}
-
-/// Detaches what was attached at `at`.
-pub(crate) fn detach_shared(at: u64) -> Result<()> {
-    let at: *const libc::c_void = std::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0));
-    // SAFETY: nobody has a reference to what is there: it is read by system calls alone.
-    Errno::result(unsafe { libc::shmdt(at) }).map(drop)
 }
 
 /// Which pages of a mapped range of shared memory are there (mincore(2)), as far as they are not swapped out.

@@ -8,7 +8,7 @@ use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::pid_namespace::Levels;
-use crate::rebuild::{credential, filesystem, limit, lock, mapping, task, terminal, thread, timer};
+use crate::rebuild::{credential, filesystem, limit, lock, mapping, sem, task, terminal, thread, timer};
 use crate::rebuild::{descriptor, epoll};
 use crate::shelf::Shelf;
 use crate::stage::Stage;
@@ -102,6 +102,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
     let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
+    sem::rebuild(world, root)?;
     thread::new_tid::give(image, root, memory, stage.identity)?;
     // Who is inside of a pid namespace of the tree has no name for her.
     let is_inside = world.levels.inside.home(root.pid) != 0;

@@ -37,13 +37,13 @@ pub enum Word {
     Midwife,
     /// Not zero once the tree has been let go.
     Delivered,
-    /// A [`SegmentState`].
-    Segments,
+    /// A [`IpcState`].
+    Ipc,
 }
 
-/// How far the System V segments are.
+/// How far the System V objects are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentState {
+pub enum IpcState {
     /// They are being made.
     Missing,
     /// They stand, and can be attached.
@@ -88,8 +88,8 @@ pub struct Shape {
     pub processes: usize,
     /// How many places the shelf has.
     pub shelf: usize,
-    /// How many System V segments there are.
-    pub segments: usize,
+    /// How many System V objects there are.
+    pub ipc: usize,
 }
 
 /// Offset of what calls need that the midwife makes in a task: see [`Control::child_signal_set`].
@@ -106,13 +106,13 @@ impl Shape {
         self.processes_at() + self.processes as u64 * PROCESS_BYTES
     }
 
-    fn segments_at(self) -> u64 {
+    fn ipc_at(self) -> u64 {
         self.shelf_at() + self.shelf as u64 * 4
     }
 
     /// Length in bytes, whole pages.
     pub fn len_bytes(self) -> u64 {
-        (self.segments_at() + self.segments as u64 * 4).next_multiple_of(PAGE_BYTES)
+        (self.ipc_at() + self.ipc as u64 * 4).next_multiple_of(PAGE_BYTES)
     }
 }
 
@@ -158,7 +158,7 @@ impl Control {
                 Word::Failed => 8,
                 Word::Midwife => 12,
                 Word::Delivered => 40,
-                Word::Segments => 44,
+                Word::Ipc => 44,
             }
     }
 
@@ -254,26 +254,26 @@ impl Control {
         sys::store(self.shelf_address(index), value);
     }
 
-    /// How far the System V segments are.
-    pub fn segments(self) -> SegmentState {
-        let word = self.get(Word::Segments);
-        let states = SEGMENT_STATES.into_iter().find(|state| state.word() == word);
-        states.unwrap_or(SegmentState::Abandoned)
+    /// How far the System V objects are.
+    pub fn ipc_state(self) -> IpcState {
+        let word = self.get(Word::Ipc);
+        let states = IPC_STATES.into_iter().find(|state| state.word() == word);
+        states.unwrap_or(IpcState::Abandoned)
     }
 
-    /// Says how far the System V segments are.
-    pub fn set_segments(self, state: SegmentState) {
-        self.set(Word::Segments, state.word());
+    /// Says how far the System V objects are.
+    pub fn set_ipc_state(self, state: IpcState) {
+        self.set(Word::Ipc, state.word());
     }
 
-    /// The id that a System V segment has now, by its place in the image.
-    pub fn segment(self, index: usize) -> u32 {
-        sys::load(self.at + self.shape.segments_at() + index as u64 * 4)
+    /// The id that a System V object has now, by its place in the image.
+    pub fn ipc(self, index: usize) -> u32 {
+        sys::load(self.at + self.shape.ipc_at() + index as u64 * 4)
     }
 
-    /// Says which id a System V segment has now.
-    pub fn set_segment(self, index: usize, id: u32) {
-        sys::store(self.at + self.shape.segments_at() + index as u64 * 4, id);
+    /// Says which id a System V object has now.
+    pub fn set_ipc(self, index: usize, id: u32) {
+        sys::store(self.at + self.shape.ipc_at() + index as u64 * 4, id);
     }
 
     /// Writes what [`Control::child_signal_set`] and [`Control::no_time`] point to.
@@ -328,27 +328,27 @@ fn put(at: u64, value: u32) {
     sys::futex_wake(at);
 }
 
-const SEGMENT_STATES: [SegmentState; 7] = [
-    SegmentState::Missing,
-    SegmentState::Made,
-    SegmentState::Settle,
-    SegmentState::Settled,
-    SegmentState::LettingGo,
-    SegmentState::Delivered,
-    SegmentState::Abandoned,
+const IPC_STATES: [IpcState; 7] = [
+    IpcState::Missing,
+    IpcState::Made,
+    IpcState::Settle,
+    IpcState::Settled,
+    IpcState::LettingGo,
+    IpcState::Delivered,
+    IpcState::Abandoned,
 ];
 
-impl SegmentState {
+impl IpcState {
     /// How it stands in its word.
     pub fn word(self) -> u32 {
         match self {
-            SegmentState::Missing => 0,
-            SegmentState::Made => 1,
-            SegmentState::Settle => 2,
-            SegmentState::Settled => 3,
-            SegmentState::LettingGo => 4,
-            SegmentState::Delivered => 5,
-            SegmentState::Abandoned => 6,
+            IpcState::Missing => 0,
+            IpcState::Made => 1,
+            IpcState::Settle => 2,
+            IpcState::Settled => 3,
+            IpcState::LettingGo => 4,
+            IpcState::Delivered => 5,
+            IpcState::Abandoned => 6,
         }
     }
 }

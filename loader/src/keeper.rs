@@ -1,19 +1,18 @@
-//! The keeper: a process that makes the System V segments of a tree, and removes them if the tree never lives.
+//! The keeper: a process that makes the System V objects of a tree, and removes them if the tree never lives.
 //!
-//! A segment belongs to no process: nothing takes it away when a resume is cut short. So they are made by somebody whom
+//! Such an object belongs to no process: nothing takes it away when a resume is cut short. So they are made by somebody whom
 //! that does not touch, a child of the midwife, who watches it: until the tree has been let go, its end is the end of what was
-//! made. Meanwhile the tasks attach what stands; when all have, the segments get their owners.
+//! made. Meanwhile the tasks use what stands; when all have what they need, the objects get their owners.
 
-use crate::control::{Control, Patience, ProcessWord, SegmentState, Word};
+use crate::control::{Control, IpcState, Patience, ProcessWord, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::grow;
+use crate::ipc::{Standing, ToMake, Whole};
 use crate::plan::Plan;
 use crate::plan::skeleton::{Process, Role};
 use crate::rebuild::descriptor;
-use crate::rebuild::shm::{self, Standing};
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::shm::SharedSegment;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
@@ -28,12 +27,13 @@ use std::time::{Duration, Instant};
 pub struct Keeper {
     pid: Pid,
     control: Control,
+    to_make: ToMake,
 }
 
 impl Keeper {
     /// Forks it off, if there is anything for it to do.
     pub fn spawn(image: &Image, plan: &Plan, control: Control) -> Result<Option<Keeper>> {
-        if image.all::<SharedSegment>().next().is_none() {
+        if plan.ipc.is_empty() {
             return Ok(None);
         }
         let failed = |error| Error::step("watch the process that finishes the resume", error);
@@ -49,7 +49,9 @@ impl Keeper {
         let wanted = plan.ids_of(image);
         match grow::Maker::of(plan, &wanted).make(&helper, false, 0)? {
             0 => keep(image, plan, control, midwife.as_fd()),
-            pid => Ok(Some(Keeper { pid: Pid::from_raw(pid), control })),
+            pid => {
+                Ok(Some(Keeper { pid: Pid::from_raw(pid), control, to_make: ToMake::of(image, &plan.ipc) }))
+            }
         }
     }
 
@@ -59,31 +61,31 @@ impl Keeper {
         match has_failed() {
             false if !sys::has_ended(self.pid.as_raw()) => Ok(()),
             false if !has_failed() => {
-                Err(Error::step("go on: the process that makes System V segments has ended", Errno::ESRCH))
+                Err(Error::step("go on: the process that makes System V objects has ended", Errno::ESRCH))
             }
             _ => Err(Error::Told),
         }
     }
 
-    /// Has the segments get their owners, now that all tasks have attached them.
+    /// Has the objects get their owners, now that all tasks have what they need of them.
     pub fn settle(&self) -> Result<()> {
-        self.control.set_segments(SegmentState::Settle);
+        self.control.set_ipc_state(IpcState::Settle);
         let mut patience = Patience::of_midwife();
-        while self.control.segments() == SegmentState::Settle {
+        while self.control.ipc_state() == IpcState::Settle {
             self.check()?;
-            self.control.wait(Word::Segments, SegmentState::Settle.word(), &mut patience);
+            self.control.wait(Word::Ipc, IpcState::Settle.word(), &mut patience);
         }
         Ok(())
     }
 
     /// The tree is being let go: from now on only this process itself undoes anything.
     pub fn let_go(&self) {
-        self.control.set_segments(SegmentState::LettingGo);
+        self.control.set_ipc_state(IpcState::LettingGo);
     }
 
     /// The tree lives, as [`Word::Delivered`] says: have it look.
     pub fn dismiss(&self) {
-        self.control.set_segments(SegmentState::Delivered);
+        self.control.set_ipc_state(IpcState::Delivered);
     }
 
     fn has_delivered(&self) -> bool {
@@ -94,14 +96,14 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         if !self.has_delivered() {
-            self.control.set_segments(SegmentState::Abandoned);
+            self.control.set_ipc_state(IpcState::Abandoned);
         }
         let ended =
             || waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL);
         while ended() == Err(Errno::EINTR) {}
         if !self.has_delivered() {
             // As long as it was not waited for, its id is nobody else's.
-            shm::remove_all_of(self.pid.as_raw().unsigned_abs());
+            self.to_make.remove(self.pid.as_raw().unsigned_abs());
         }
         let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
     }
@@ -134,39 +136,39 @@ fn work<'a>(
     stay.sort_unstable();
     // The tree's pipes and files must have no other holder.
     descriptor::close_others(&stay)?;
-    let segments = || image.all::<SharedSegment>().zip(&plan.segments).enumerate();
+    let objects = || Whole::all(image).into_iter().zip(&plan.ipc).enumerate();
     // First those that give up their key at once, which another one may have.
-    for marked in [true, false] {
-        for (index, (segment, fate)) in segments().filter(|(_, (it, _))| it.marked_for_removal == marked) {
-            Standing::make(image, segment, *fate, made)?;
+    for first in [true, false] {
+        for (index, (what, fate)) in objects().filter(|(_, (it, _))| it.gives_up_its_key() == first) {
+            Standing::make(image, what, *fate, made)?;
             if let Some(standing) = made.last() {
-                control.set_segment(index, standing.id);
+                control.set_ipc(index, standing.id);
             }
         }
     }
     for remark in made.iter().filter_map(Standing::remark) {
         let _ = writeln!(std::io::stderr(), "ckpt: {remark}");
     }
-    control.set_segments(SegmentState::Made);
+    control.set_ipc_state(IpcState::Made);
     let mut patience = Patience::of_midwife();
     loop {
         let midwife_is_gone = sys::has_ended_fd(midwife);
-        let state = control.segments();
+        let state = control.ipc_state();
         match state {
             _ if control.get(Word::Delivered) != 0 => return Ok(()),
-            SegmentState::Settle => {
+            IpcState::Settle => {
                 made.iter_mut().try_for_each(|standing| standing.settle(plan.inner_ids.is_some()))?;
-                control.set_segments(SegmentState::Settled);
+                control.set_ipc_state(IpcState::Settled);
                 continue;
             }
-            SegmentState::LettingGo if midwife_is_gone => {
+            IpcState::LettingGo if midwife_is_gone => {
                 return if somebody_lives(plan, control) { Ok(()) } else { Err(Error::Told) };
             }
-            SegmentState::Abandoned => return Err(Error::Told),
+            IpcState::Abandoned => return Err(Error::Told),
             _ if midwife_is_gone || control.get(Word::Failed) != 0 => return Err(Error::Told),
             _ => {}
         }
-        control.wait(Word::Segments, state.word(), &mut patience);
+        control.wait(Word::Ipc, state.word(), &mut patience);
     }
 }
 

@@ -15,7 +15,7 @@
 //! * [`assemble`] builds the task around it, one file in `rebuild` for each kind of kernel state;
 //! * [`commit`] turns threads into programs and leaves Rust for good;
 //! * [`namespace`] makes a world for those whose process ids cannot be had;
-//! * [`keeper`] makes what no process owns, System V segments, and removes it if the tree never lives;
+//! * [`keeper`] makes what no process owns, System V objects (see [`ipc`]), and removes it if the tree never lives;
 //! * [`midwife`], outside of the tree, lets all threads go at once when the last trace of the loader is gone.
 
 pub mod apart;
@@ -30,6 +30,7 @@ pub mod fill;
 pub mod frame;
 pub mod grow;
 pub mod index;
+pub mod ipc;
 pub mod keeper;
 pub mod lodger;
 pub mod midwife;

@@ -13,8 +13,8 @@ use crate::midwife::helper::{self, Duties};
 use crate::plan::Plan;
 use crate::sys;
 use binfmt::image::Image;
+use binfmt::ipc;
 use binfmt::note::credential::Credential;
-use binfmt::note::shm::SharedSegment;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,11 +46,9 @@ pub fn only_ids(image: &Image) -> Option<(u32, u32)> {
 }
 
 /// Why this process cannot have namespaces of its own, if it cannot. A child tries it.
-pub fn objection(with_user: bool, with_segments: bool) -> Option<String> {
+pub fn objection(with_user: bool, with_ipc: bool) -> Option<String> {
     let child = match sys::fork(&[], 0, 0) {
-        Ok(0) => {
-            sys::exit_now(unshare(flags(with_user, with_segments)).map_or_else(|error| error as i32, |()| 0))
-        }
+        Ok(0) => sys::exit_now(unshare(flags(with_user, with_ipc)).map_or_else(|error| error as i32, |()| 0)),
         Ok(child) => Pid::from_raw(child),
         Err(error) => return Some(format!("it cannot fork ({error})")),
     };
@@ -63,24 +61,23 @@ pub fn objection(with_user: bool, with_segments: bool) -> Option<String> {
     }
 }
 
-/// Whether the tree has System V segments: with an IPC namespace of its own their ids are free, and may be chosen. A tree
+/// Whether the tree has System V objects: with an IPC namespace of its own their ids are free, and may be chosen. A tree
 /// without them keeps the one that it had, for what else it may use there.
-pub fn takes_segments(image: &Image) -> bool {
-    image.all::<SharedSegment>().next().is_some()
+pub fn takes_ipc(image: &Image) -> bool {
+    ipc::objects(image).next().is_some()
 }
 
-fn flags(with_user: bool, with_segments: bool) -> CloneFlags {
+fn flags(with_user: bool, with_ipc: bool) -> CloneFlags {
     let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
     flags.set(CloneFlags::CLONE_NEWUSER, with_user);
-    flags.set(CloneFlags::CLONE_NEWIPC, with_segments);
+    flags.set(CloneFlags::CLONE_NEWIPC, with_ipc);
     flags
 }
 
 /// Enters new namespaces. With a user namespace, this user and group appear in it as `ids`.
-pub fn enter(ids: Option<(u32, u32)>, with_segments: bool) -> Result<()> {
+pub fn enter(ids: Option<(u32, u32)>, with_ipc: bool) -> Result<()> {
     let (user, group) = (geteuid(), getegid());
-    unshare(flags(ids.is_some(), with_segments))
-        .map_err(|error| Error::step("make namespaces for it", error))?;
+    unshare(flags(ids.is_some(), with_ipc)).map_err(|error| Error::step("make namespaces for it", error))?;
     if let Some((inner_user, inner_group)) = ids {
         let write = |path: &str, text: String| {
             fs::write(path, text).map_err(|error| Error::io(format!("write {path}"), &error))

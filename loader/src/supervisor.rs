@@ -94,7 +94,7 @@ pub fn resume(
 fn enter(image: &Image, plan: &Plan) -> Result<File> {
     let children = File::open("/proc/thread-self/children")
         .map_err(|error| Error::io("open the list of its children", &error))?;
-    namespace::enter(plan.inner_ids, namespace::takes_segments(image))?;
+    namespace::enter(plan.inner_ids, namespace::takes_ipc(image))?;
     if plan.inner_ids.is_none() {
         terminal::pseudo::mount_own(image)?;
     }

@@ -7,18 +7,15 @@
 #![allow(unsafe_code)]
 
 mod inet;
+mod ipc;
 mod process;
-mod shm;
 mod socket;
 
 pub use inet::{Queue, bytes_waiting, socket_queue, tcp_state};
+pub use ipc::*;
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
     while_waiting,
-};
-pub use shm::{
-    attach_shared, control_shared, create_shared, detach_shared, set_shared_owner, shared_attached,
-    shared_owner,
 };
 pub use socket::{attach_filter, disconnect, make_socket, set_socket_option, socket_number};
 

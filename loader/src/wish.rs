@@ -285,9 +285,13 @@ fn be_me(image: &mut Image, in_user_namespace: bool) -> Result<()> {
                 ..own.clone()
             };
         }
-        if let Note::SharedSegment(segment) = note {
-            (segment.owner, segment.owner_group) = (own.user.effective, own.group.effective);
-        }
+        let ipc = match note {
+            Note::SharedSegment(segment) => &mut segment.ipc,
+            Note::SystemVQueue(queue) => &mut queue.ipc,
+            Note::SemaphoreSet(set) => &mut set.ipc,
+            _ => return,
+        };
+        (ipc.owner, ipc.owner_group) = (own.user.effective, own.group.effective);
     };
     image.notes.change(|notes| notes.iter_mut().for_each(be_me));
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::arena::{Hole, STACK_BYTES};
 use crate::aside::Parked;
-use crate::control::{Control, Patience, Progress, SegmentState, Shape, Word};
+use crate::control::{Control, IpcState, Patience, Progress, Shape, Word};
 use crate::error::{Error, Result};
 use crate::fill;
 use crate::index::Threads;
@@ -13,8 +13,8 @@ use crate::rebuild::pid_namespace::Levels;
 use crate::shelf::{self, Shelf};
 use crate::stage::Stage;
 use binfmt::image::Image;
+use binfmt::ipc::{self, IpcKind};
 use binfmt::note::mapping::{Backing, MappedObject, Memory};
-use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::Task;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,16 +160,16 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// The id of the System V segment with the content of `object`, once it stands.
-    pub fn shared_segment(&self, object: u32) -> Result<u32> {
+    /// The id that the System V object has now which was `id`, once it stands.
+    pub fn ipc_id(&self, kind: IpcKind, id: u32) -> Result<u32> {
         let mut patience = Patience::default();
-        while self.control.segments() == SegmentState::Missing {
+        while self.control.ipc_state() == IpcState::Missing {
             self.check_others()?;
-            self.control.wait(Word::Segments, SegmentState::Missing.word(), &mut patience);
+            self.control.wait(Word::Ipc, IpcState::Missing.word(), &mut patience);
         }
         self.check_others()?;
-        let place = self.image.all::<SharedSegment>().position(|segment| segment.object == object);
-        place.map(|place| self.control.segment(place)).ok_or(Error::Internal("an object is no segment"))
+        let place = ipc::objects(self.image).position(|(of, object)| of == kind && object.id == id);
+        place.map(|place| self.control.ipc(place)).ok_or(Error::Internal("a System V object is missing"))
     }
 
     /// The objects of shared memory that are mapped in `memory`, or in one that is forked from it without an exec.
@@ -248,6 +248,6 @@ pub fn shape(image: &Image, skeleton: &Skeleton) -> Shape {
         barriers: usize::try_from(skeleton.barriers).unwrap_or(0),
         processes: skeleton.processes.len(),
         shelf: shelf::items(image).len(),
-        segments: image.all::<SharedSegment>().count(),
+        ipc: ipc::objects(image).count(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::target::Beats;
 use crate::{Outcome, Stopped};
+use binfmt::ipc::IpcKind;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -60,13 +61,20 @@ pub fn look(folder: &Path, beats: Beats, old: Pid) -> Outcome<Left> {
     }
 }
 
-/// Removes the System V segment of the target that had this process id, and says whether it had one.
-pub fn remove_segment(pid: Pid) -> bool {
+/// Removes the System V objects of the target that had this process id, and says whether it had some.
+pub fn remove_objects(pid: Pid) -> bool {
     const KEY: u32 = 0x6b00_0000;
-    let list = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-    let listed = binfmt::note::shm::parse_list(&list).into_iter();
-    let mut own = listed.filter(|listed| listed.key == KEY | pid.as_raw().unsigned_abs());
-    own.next().is_some_and(|listed| crate::sys::remove_segment(listed.id))
+    let own = |kind: IpcKind| {
+        let listed = kind.list().into_iter().map(|listed| listed.object);
+        listed
+            .filter(|object| object.key == KEY | pid.as_raw().unsigned_abs())
+            .map(move |object| (kind, object.id))
+    };
+    let all: Vec<_> = IpcKind::ALL.into_iter().flat_map(own).collect();
+    for (kind, id) in &all {
+        let _ = Command::new("ipcrm").args([kind.removes(), &id.to_string()]).status();
+    }
+    !all.is_empty()
 }
 
 /// Removes the System V objects that are still there of those that a guest wrote down (`guest_leaves`): it may have been

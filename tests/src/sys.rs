@@ -57,9 +57,3 @@ pub fn open_process(pid: u32) -> nix::Result<OwnedFd> {
     // SAFETY: the kernel has just made it, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
 }
-
-/// Removes a System V shared memory segment, and says whether it was there.
-pub fn remove_segment(id: u32) -> bool {
-    // SAFETY: IPC_RMID takes no argument.
-    unsafe { libc::shmctl(id.cast_signed(), libc::IPC_RMID, std::ptr::null_mut()) == 0 }
-}

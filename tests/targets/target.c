@@ -23,7 +23,9 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/time.h>
 #include <poll.h>
@@ -543,8 +545,10 @@ static void handle(int number, void (*simple)(int), void (*full)(int, siginfo_t 
     guest_check(sigaction(number, &action, NULL) == 0);
 }
 
-/* Segments that no process owns: one with a key, one that was removed already. */
+/* What no process owns: a segment with a key and one that was removed already, a queue with a message, and a semaphore to which
+ * something is undone at the end. */
 static uint32_t *segments[2];
+static int queue = -1, semaphore = -1;
 
 static void make_segments(void)
 {
@@ -557,12 +561,21 @@ static void make_segments(void)
         guest_fill(segments[i], 4096, i);
     }
     guest_check(shmctl(ids[1], IPC_RMID, NULL) == 0);
+    struct sembuf take = {.sem_op = -2, .sem_flg = SEM_UNDO};
+    long message[2] = {77, 78};
+    queue = msgget(0x6b000000 | getpid(), IPC_CREAT | IPC_EXCL | 0600);
+    guest_check(queue >= 0 && msgsnd(queue, message, sizeof message[1], 0) == 0);
+    semaphore = semget(0x6b000000 | getpid(), 1, IPC_CREAT | IPC_EXCL | 0600);
+    guest_check(semaphore >= 0 && semctl(semaphore, 0, SETVAL, 5) == 0 && semop(semaphore, &take, 1) == 0);
 }
 
 static void check_segments(void)
 {
     for (int i = 0; i < 2 && segments[i]; i++)
         guest_check(guest_filled(segments[i], 4096, i) && guest_zero(segments[i] + 1024, 4096));
+    struct msqid_ds status;
+    guest_check(queue < 0 || (msgctl(queue, IPC_STAT, &status) == 0 && status.msg_qnum == 1));
+    guest_check(semaphore < 0 || semctl(semaphore, 0, GETVAL) == 3);
 }
 
 /* Both ends of a pseudo-terminal and its number, and an instance whose third watch is the root. */

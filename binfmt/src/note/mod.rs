@@ -109,11 +109,13 @@ pub mod lock;
 pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
+pub mod msg;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
+pub mod sem;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;
@@ -150,6 +152,12 @@ table! {
     0x434b_0021 mapping::MappedObject,
     /// A System V shared memory segment that a task has attached.
     0x434b_0022 shm::SharedSegment,
+    /// A System V message queue that the tree uses.
+    0x434b_0023 msg::SystemVQueue,
+    /// A set of System V semaphores that the tree uses.
+    0x434b_0024 sem::SemaphoreSet,
+    /// What is undone to a set of System V semaphores when a process ends.
+    0x434b_0025 sem::SemaphoreUndo,
     /// Root, working directory and umask.
     0x434b_0030 filesystem::Filesystem,
     /// What a process does with each signal.

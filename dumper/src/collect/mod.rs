@@ -18,11 +18,13 @@ pub mod lock;
 pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
+pub mod msg;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
 pub mod schedule;
 pub mod seccomp;
+pub mod sem;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;
@@ -35,12 +37,14 @@ pub mod timerfd;
 pub mod unix;
 
 use crate::Options;
-use crate::asking::{self, Asked, Guest, Interview, Interviewer, Readiness};
+use crate::asking::{self, Answered, Asked, Guest, Interview, Interviewer, Readiness};
 pub use crate::collected::{Collected, Source};
 use crate::error::Error;
 use crate::freeze::{Frozen, Node, Stopped, Tree};
 use crate::hatch::Answers;
+use crate::hatch::place::Place;
 use crate::io_context::{self, IoContexts};
+use crate::ipc::Users;
 use crate::memory::TaskMemory;
 use crate::parse;
 use crate::parts::in_parts;
@@ -229,6 +233,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         Some(root) => host::vdso(&root.areas, &root.memory)?,
         None => Vec::new(),
     };
+    let places: Vec<Place> = interviews.iter().map(Interview::place).collect();
     let tasks = interviews.into_iter().zip(tree.members_mut()).zip(&looks).zip(&shares);
     let guests = tasks.map(|(((interview, frozen), look), shares)| Guest {
         interview,
@@ -238,9 +243,14 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
         facts: &look.facts,
     });
     let answered = asking::hold(guests.collect())?;
+    let memories: Vec<u32> = shares.iter().map(|shares| shares.memory.id).collect();
+    let undone = sem::measure(tree, &looks, &memories, &places, options, &mut out)?;
     let subjects = subjects(tree, &looks, &shares, &io_contexts, options);
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
+    let users = Users::of(&subjects);
+    msg::collect(&users, &mut out);
+    sem::collect(&users, undone, &mut out);
     drop(subjects);
     let memories: Vec<TaskMemory> = looks.into_iter().map(|look| look.memory).collect();
     let pages = std::mem::take(&mut out.pages);
@@ -316,7 +326,7 @@ fn prepare(
     shares: &[Shares],
     options: &Options,
     out: &mut Collected,
-) -> Result<Option<Vec<Interview>>, Error> {
+) -> Result<Option<Vec<Interview<Asked>>>, Error> {
     let interviewer = Interviewer::new(options);
     let mut threads: BTreeMap<u32, Vec<&Stopped>> = BTreeMap::new();
     for (frozen, shares) in tree.members().iter().zip(shares) {
@@ -350,7 +360,7 @@ fn thread_facts(frozen: &Frozen, proc: ProcDir) -> Result<Vec<ThreadFacts>, Erro
 fn notes(
     order: &[Node],
     subjects: &[Subject<'_>],
-    answered: &[Vec<(Asked, Answers)>],
+    answered: &[Answered<Asked>],
     zombies: Vec<Task>,
     out: &mut Collected,
 ) -> Result<(), Error> {

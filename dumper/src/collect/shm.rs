@@ -10,6 +10,7 @@ use crate::memory::TaskMemory;
 use crate::sys;
 use binfmt::address::{PAGE_BYTES, Pid};
 use binfmt::image::Owner;
+use binfmt::ipc::{IpcObject, MODE};
 use binfmt::note::shm::{self, Listed, SharedSegment};
 use nix::errno::Errno;
 use std::cell::OnceCell;
@@ -23,11 +24,10 @@ pub struct Segments(OnceCell<Vec<Listed>>);
 impl Segments {
     /// The segment that `area` shows.
     pub fn of(&self, area: &Area) -> Option<&Listed> {
-        let list = || shm::parse_list(&std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default());
-        let all = self.0.get_or_init(list);
+        let all = self.0.get_or_init(shm::list);
         let original = original_key(area)?;
-        let same_key = |listed: &Listed| listed.key == original || listed.is_marked_for_removal();
-        all.iter().find(|listed| u64::from(listed.id) == area.inode && same_key(listed))
+        let same_key = |listed: &Listed| listed.ipc.key == original || listed.is_marked_for_removal();
+        all.iter().find(|listed| u64::from(listed.ipc.id) == area.inode && same_key(listed))
     }
 }
 
@@ -41,23 +41,16 @@ fn original_key(area: &Area) -> Option<u32> {
 pub fn note(object: u32, area: &Area, listed: &Listed) -> SharedSegment {
     SharedSegment {
         object,
-        id: listed.id,
-        key: listed.key,
-        original_key: original_key(area).unwrap_or(listed.key),
+        ipc: IpcObject { mode: listed.ipc.mode & MODE, ..listed.ipc.clone() },
+        original_key: original_key(area).unwrap_or(listed.ipc.key),
         size_bytes: listed.size_bytes,
-        mode: listed.mode & 0o777,
         marked_for_removal: listed.is_marked_for_removal(),
         locked: listed.is_locked(),
-        owner: listed.owner,
-        owner_group: listed.owner_group,
-        creator: listed.creator,
-        creator_group: listed.creator_group,
         creator_pid: listed.creator_pid,
         last_pid: listed.last_pid,
         attached: listed.attached,
         attach_time: listed.attach_time,
         detach_time: listed.detach_time,
-        change_time: listed.change_time,
     }
 }
 
@@ -89,7 +82,7 @@ impl Drop for Attached {
 
 /// Adds what is in a segment that cannot be opened.
 pub fn contents(object: u32, listed: &Listed, page_bytes: u64, out: &mut Collected) -> io::Result<()> {
-    let attached = Arc::new(Attached::new(listed.id)?);
+    let attached = Arc::new(Attached::new(listed.ipc.id)?);
     // Of huge pages, and of what is swapped out, nothing is told.
     let all_present = page_bytes > PAGE_BYTES || listed.swapped_bytes > 0;
     let size_bytes = listed.size_bytes.next_multiple_of(PAGE_BYTES);

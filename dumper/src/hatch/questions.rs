@@ -13,7 +13,7 @@ use nix::errno::Errno;
 pub enum Arg {
     /// A number.
     Value(u64),
-    /// The address of the question's place for answers.
+    /// The address of the question's place for answers, where also stands what it gives the kernel to read.
     Answer,
 }
 
@@ -28,6 +28,7 @@ struct Asked {
     purpose: &'static str,
     answer_offset: u64,
     answer_bytes: u64,
+    given: Vec<u8>,
 }
 
 /// A signal that a thread sends itself when it has answered, so that it need not be stopped at every call: two stops for
@@ -96,8 +97,31 @@ impl Questions {
     ) -> Question {
         let answer_offset = self.answers_bytes;
         self.answers_bytes += answer_bytes.next_multiple_of(8);
-        self.asked.push(Asked { call, args: args.to_vec(), purpose, answer_offset, answer_bytes });
+        let given = Vec::new();
+        self.asked.push(Asked { call, args: args.to_vec(), purpose, answer_offset, answer_bytes, given });
         Question(self.asked.len() - 1)
+    }
+
+    /// The same with something that the kernel reads.
+    pub fn give(
+        &mut self,
+        call: SystemCall,
+        args: &[Arg],
+        given: Vec<u8>,
+        purpose: &'static str,
+    ) -> Question {
+        let question = self.ask(call, args, given.len() as u64, purpose);
+        if let Some(asked) = self.asked.last_mut() {
+            asked.given = given;
+        }
+        question
+    }
+
+    /// What the kernel is given to read, each with its address, for scratch memory at `scratch`.
+    pub fn given(&self, scratch: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let answers = scratch + self.answers_at();
+        let given = self.asked.iter().filter(|asked| !asked.given.is_empty());
+        given.map(move |asked| (answers + asked.answer_offset, asked.given.as_slice()))
     }
 
     /// Also finds out whether memory mapped from now on is locked, which no call tells: it is seen on the scratch memory,

@@ -4,9 +4,10 @@ use crate::aside;
 use crate::cli::{Allow, Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::frame;
+use crate::ipc;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::{inet, shm, terminal, timerfd};
+use crate::rebuild::{inet, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -37,8 +38,8 @@ pub struct Host {
     pub extended_features: u64,
     /// The vdso of this kernel.
     pub vdso: Vec<u8>,
-    /// System V segments, if the image has any.
-    pub segments: shm::Host,
+    /// System V objects, if the image has any.
+    pub ipc: ipc::Host,
     /// A pseudo-terminal of the image whose number is taken.
     pub terminals: Option<String>,
     /// What was found at the path of every file that the image names.
@@ -69,15 +70,15 @@ impl Host {
                 .into_iter()
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
-            segments: shm::Host::look(image),
+            ipc: ipc::Host::look(image),
             terminals: terminal::pseudo::taken(image),
             against_namespace: None,
         };
         // It takes a fork to find out.
         let asked = options.pid == Some(PidChoice::Namespace);
         let unlike = !host.can_checkpoint_restore() || !host.taken.is_empty();
-        let segments = host.segments.against(image).is_some() || host.segments.in_use(image).is_some();
-        if asked || options.pid.is_none() && (unlike || segments || host.terminals.is_some()) {
+        let ipc = host.ipc.against().is_some() || host.ipc.in_use().is_some();
+        if asked || options.pid.is_none() && (unlike || ipc || host.terminals.is_some()) {
             host.against_namespace = host.look_at_namespaces(image);
         }
         Ok(host)
@@ -95,7 +96,7 @@ impl Host {
         if let Some(taken) = self.terminals.as_ref().filter(|_| !self.is_admin()) {
             return Some(format!("{taken}, and this user cannot have a /dev/pts of its own"));
         }
-        namespace::objection(!self.is_admin(), namespace::takes_segments(image))
+        namespace::objection(!self.is_admin(), namespace::takes_ipc(image))
     }
 
     /// Whether this process has a capability.

@@ -14,18 +14,18 @@ pub use steps::tell;
 use crate::arena::{HEAP_BYTES, Hole, PARKING_BYTES, STACK_BYTES};
 use crate::cli::{Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
+use crate::ipc::{Fate, Objection};
 use crate::midwife::{Stop, Ward};
 use crate::namespace;
 use crate::rebuild::pid_namespace::Levels;
-use crate::rebuild::shm::{Fate, Objection};
 use crate::rebuild::terminal::pseudo;
 use crate::stage::Identity;
 use crate::world::shape;
 use binfmt::address::{HUGE_PAGE_BYTES, PAGE_BYTES, TASK_END};
 use binfmt::image::Image;
+use binfmt::ipc;
 use binfmt::note::mapping::{Backing, Memory};
 use binfmt::note::pid_namespace::PidNamespace;
-use binfmt::note::shm::SharedSegment;
 use binfmt::note::task::{RunState, Task};
 use binfmt::note::thread::Thread;
 use nix::unistd::Pid;
@@ -61,8 +61,8 @@ pub struct Plan {
     pub root: Member,
     /// Whether the image was exec'd through its handler.
     pub by_handler: bool,
-    /// What becomes of each System V segment, in the order of the image.
-    pub segments: Vec<Fate>,
+    /// What becomes of each System V object, in the order of [`ipc::objects`].
+    pub ipc: Vec<Fate>,
     /// As which user and group the caller appears, if that takes a user namespace.
     pub inner_ids: Option<(u32, u32)>,
     /// What will be done, if that is to be shown.
@@ -114,10 +114,13 @@ impl Plan {
             .ok_or(Error::Internal("there is no free range for the loader to stand in"))?;
         let wards = wards(image, host, options, &skeleton, &levels)?;
         let first_own_descriptor = first_own_descriptor(image);
-        let segments: Vec<Fate> =
-            image.all::<SharedSegment>().map(|segment| fate(host, segment, identity)).collect();
+        let ipc = match identity {
+            // In an IPC namespace of its own there is nothing yet.
+            Identity::Namespace => ipc::objects(image).map(|_| Fate::Make).collect(),
+            _ => host.ipc.fates(),
+        };
         let steps = match options.plan {
-            true => steps::all(image, task, identity, &skeleton, &segments)?,
+            true => steps::all(image, task, identity, &skeleton, &ipc)?,
             false => Vec::new(),
         };
         let pid = task.pid;
@@ -133,7 +136,7 @@ impl Plan {
             joins_session,
             root: members.first().copied().unwrap_or_default(),
             by_handler,
-            segments,
+            ipc,
             inner_ids: if host.is_admin() { None } else { namespace::only_ids(image) },
             steps,
         })
@@ -144,15 +147,6 @@ impl Plan {
     /// Every id that must be free for it to be kept.
     pub fn ids_of(&self, image: &Image) -> BTreeSet<u32> {
         ids_of(image, &self.skeleton)
-    }
-}
-
-/// What becomes of a System V segment; what stands against it was told before.
-fn fate(host: &Host, segment: &SharedSegment, identity: Identity) -> Fate {
-    match identity {
-        // In an IPC namespace of its own there is nothing yet.
-        Identity::Namespace => Fate::Make,
-        _ => host.segments.fate(segment).unwrap_or(Fate::MakeAnyhow),
     }
 }
 
@@ -337,11 +331,11 @@ fn identity(
     options: &Options,
     ids: &BTreeSet<u32>,
 ) -> std::result::Result<(Identity, Option<String>), Refusal> {
-    let against_segments = host.segments.against(image);
+    let against_ipc = host.ipc.against();
     let told = |objection: &Objection| match objection {
         Objection::Taken(text) | Objection::NoRight(text) => text.clone(),
     };
-    let against_keep = host.against_keep(ids).or_else(|| against_segments.as_ref().map(told));
+    let against_keep = host.against_keep(ids).or_else(|| against_ipc.map(told));
     let against_keep = against_keep.or_else(|| host.terminals.clone());
     let (tasks, threads) = (image.all::<Task>().count(), image.all::<Thread>().count());
     let has_inside = image.all::<PidNamespace>().next().is_some();
@@ -355,12 +349,12 @@ fn identity(
         (1, threads) => Some(format!("it has {threads} threads, whose ids must stay")),
         (tasks, _) => Some(format!("it has {tasks} processes, whose ids must stay")),
     };
-    // Whoever asks for it may have another id for a segment, or share one that is in use.
-    let against_fresh = against_fresh.or_else(|| match (&against_segments, options.pid) {
+    // Whoever asks for it may have another id for an object, or share one that is in use.
+    let against_fresh = against_fresh.or_else(|| match (against_ipc, options.pid) {
         (Some(Objection::NoRight(_)), Some(_)) => None,
         (Some(objection), _) => Some(told(objection)),
         (None, Some(_)) => None,
-        (None, None) => host.segments.in_use(image),
+        (None, None) => host.ipc.in_use().map(str::to_owned),
     });
     let chosen = match options.pid {
         Some(PidChoice::Keep) => {

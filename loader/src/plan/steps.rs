@@ -4,7 +4,7 @@ use super::skeleton::text::Words;
 use super::skeleton::{Skeleton, Step};
 use super::{memory, thread_ids};
 use crate::error::Result;
-use crate::rebuild::shm::{self, Fate};
+use crate::ipc::{self, Fate};
 use crate::rebuild::{descriptor, mapping};
 use crate::stage::{Identity, Stage};
 use crate::sys;
@@ -30,18 +30,18 @@ pub(super) fn all(
     root: &Task,
     identity: Identity,
     skeleton: &Skeleton,
-    segments: &[Fate],
+    fates: &[Fate],
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
         Identity::Namespace => {
-            let ipc = if segments.is_empty() { "" } else { ", System V IPC" };
+            let ipc = if fates.is_empty() { "" } else { ", System V IPC" };
             steps.push(format!("ckpt: unshare(pids, mounts{ipc})  # init of its own, which mounts /proc"));
         }
         Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
         Identity::Keep => {}
     }
-    steps.extend(shm::steps(image, segments));
+    steps.extend(ipc::steps(image, fates));
     steps.extend(descriptor::shared_steps(image));
     let task_of = |pid: u32| image.about::<Task>(pid).next();
     let memory_of = |pid: u32| task_of(pid).and_then(|task| memory(image, task).ok());

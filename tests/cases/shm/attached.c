@@ -1,5 +1,6 @@
 //# expect: resumes
-//# show: shm size_bytes=10000 mode=416 attached=2 locked=true marked_for_removal=false
+//# show: shm mode=416
+//# show: shm size_bytes=10000 attached=2 locked=true marked_for_removal=false
 //# show: shm size_bytes=67108864
 //# flavours: alone running killed again exec user
 //# image-below: 8 MiB

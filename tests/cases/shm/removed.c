@@ -1,5 +1,6 @@
 //# expect: resumes
-//# show: shm marked_for_removal=true key=0
+//# show: shm marked_for_removal=true
+//# show: shm key=0
 //# flavours: alone running killed again exec user
 /* Segments that were removed while they are attached, as most programs do at once: they are there until the last one
  * detaches them. They had the same key, one after the other. */

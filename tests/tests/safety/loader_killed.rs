@@ -32,7 +32,7 @@ const A_LOOK: Duration = Duration::from_millis(20);
 /// An image whose program was killed, and how to see whether a copy of it runs.
 pub(crate) struct Saved {
     pub(crate) pid: Pid,
-    /// Whether the program itself was killed, maybe when it ran already: then its System V segment stays, as always.
+    /// Whether the program itself was killed, maybe when it ran already: then its System V objects stay, as always.
     pub(crate) ended: Cell<bool>,
     pub(crate) beats: Beats,
 }
@@ -57,7 +57,7 @@ impl Saved {
         let saved = Saved { pid: target.pid, ended: Cell::new(false), beats: target.beats() };
         target.was_killed()?;
         // No process owns it. It is to be made again each time.
-        aftermath::remove_segment(saved.pid);
+        aftermath::remove_objects(saved.pid);
         Ok(saved)
     }
 
@@ -73,8 +73,8 @@ impl Saved {
             aftermath::end(pid);
         }
         let was_killed = self.ended.take();
-        if aftermath::remove_segment(self.pid) && left == Left::Nothing && !was_killed {
-            return Err(Stopped::Failed("it left a System V segment".to_owned()));
+        if aftermath::remove_objects(self.pid) && left == Left::Nothing && !was_killed {
+            return Err(Stopped::Failed("it left System V objects".to_owned()));
         }
         if let Ok(result) = std::fs::read_to_string(place.path("result.setup")) {
             return Err(Stopped::Failed(format!("the program says: {result}")));
