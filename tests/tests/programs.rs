@@ -45,6 +45,7 @@ const TREE: &[Way] = THREADS;
 
 const PROGRAMS: &[Program] = &[
     program("tree_daemons", &["/usr/bin/python3", "{source}/daemons.py"], TREE),
+    program("tree_ledger", &["/usr/bin/python3", "{source}/ledger.py"], TREE),
     program("tree_make", &["/usr/bin/make", "-s", "-j4", "-f", "{source}/project.mk"], TREE),
     program("tree_pipeline", &["/bin/bash", "{source}/pipeline.bash"], TREE),
     program("tree_pool", &["/usr/bin/python3", "{source}/pool.py"], TREE),

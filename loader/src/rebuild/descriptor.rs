@@ -177,7 +177,7 @@ fn completing<'a, T: FromNote + 'a>(
     image.about::<T>(description).next().ok_or(Error::Internal(missing))
 }
 
-/// Opens every description of the image, each once, all at or above `above`.
+/// Opens every description of the image, each once, all at or above `above` if there is room.
 pub fn open_all(
     image: &Image,
     identity: Identity,

@@ -12,17 +12,34 @@ use std::time::Duration;
 /// How long an answer may take, also while the server stands still.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks for the page once, and expects it.
-pub(crate) fn page(port: u16) -> Outcome<()> {
+/// What it answers to one question, anew.
+fn get(port: u16, path: &str) -> Outcome<String> {
     let mut stream = connect(port)?;
-    stream.write_all(b"GET /page HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    if answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && body == PAGE {
-        return Ok(());
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.") && head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => Err(Stopped::Failed(format!("the server at port {port} said {answer:?}"))),
     }
-    Err(Stopped::Failed(format!("the server at port {port} said {answer:?}")))
+}
+
+/// Asks for the page once, and expects it.
+pub(crate) fn page(port: u16) -> Outcome<()> {
+    match get(port, "/page")?.as_str() {
+        PAGE => Ok(()),
+        other => Err(Stopped::Failed(format!("the page is {other:?}"))),
+    }
+}
+
+/// A number that it counts.
+pub(crate) fn number(port: u16, path: &str) -> Outcome<u64> {
+    Ok(get(port, path)?.trim().parse()?)
+}
+
+/// Whether a server that counts answers.
+pub(crate) fn counts(port: u16) -> Outcome<()> {
+    number(port, "/count").map(drop)
 }
 
 /// A connection that has had an answer, and is kept.
@@ -48,32 +65,41 @@ pub(crate) fn connect(port: u16) -> Outcome<TcpStream> {
 /// One who asks all the time.
 pub(crate) struct Asker {
     enough: Arc<AtomicBool>,
-    thread: JoinHandle<Outcome<()>>,
+    thread: JoinHandle<(u64, Outcome<()>)>,
 }
 
 impl Asker {
     /// Asks until it is told to stop, or is not answered.
-    pub(crate) fn start(port: u16, ask: fn(u16) -> Outcome<()>) -> Asker {
+    pub(crate) fn start(mut ask: impl FnMut() -> Outcome<()> + Send + 'static) -> Asker {
         let enough = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&enough);
         let asks = move || {
+            let mut answered = 0;
             while !told.load(Ordering::Relaxed) {
-                ask(port)?;
+                if let Err(error) = ask() {
+                    return (answered, Err(error));
+                }
+                answered += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Ok(())
+            (answered, Ok(()))
         };
         Asker { enough, thread: std::thread::spawn(asks) }
     }
 
-    /// Every question must have been answered.
-    pub(crate) fn stop(self) -> Outcome<()> {
+    fn end(self) -> Outcome<(u64, Outcome<()>)> {
         self.enough.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| Err(Stopped::Failed("who asked has panicked".to_owned())))
+        self.thread.join().map_err(|_| Stopped::Failed("who asked has panicked".to_owned()))
     }
 
-    /// The server is gone: no answer is expected.
-    pub(crate) fn abandon(self) {
-        let _ = self.stop();
+    /// How often he was answered, which is every time.
+    pub(crate) fn stop(self) -> Outcome<u64> {
+        let (answered, outcome) = self.end()?;
+        outcome.map(|()| answered)
+    }
+
+    /// How often he was answered before the server went away.
+    pub(crate) fn abandon(self) -> Outcome<u64> {
+        self.end().map(|(answered, _)| answered)
     }
 }

@@ -1,7 +1,7 @@
 //! The servers, and how each is started.
 
 use crate::server::Server;
-use crate::{client, postgres, redis, web};
+use crate::{carried, client, memory, messages, postgres, redis, web};
 use ckpt_tests::Outcome;
 use nix::sys::signal::Signal;
 use std::fs;
@@ -12,8 +12,8 @@ pub(crate) const PAGE: &str = "a page that is served before and after\n";
 
 pub(crate) type Test = fn(&Server<'_>) -> Outcome<()>;
 
-/// A server. `{folder}` is where it runs, `{port}` where it listens, `{postgres}` where PostgreSQL's programs are; its pid
-/// file, if it has one, is `pid` in the folder.
+/// A server. `{folder}` is where it runs, `{port}` where it listens, `{source}` where sources are, `{postgres}` where
+/// PostgreSQL's programs are; its pid file, if it has one, is `pid` in the folder.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Commands that come before.
@@ -30,8 +30,10 @@ pub(crate) struct Kind {
     pub(crate) reload: Option<Signal>,
     /// What ends it.
     pub(crate) end: Signal,
-    /// The status that it then has.
+    /// The status that it then has, as a shell says it.
     pub(crate) status: i32,
+    /// What it counts by itself.
+    pub(crate) goes_on: &'static [&'static str],
     /// What is done to it.
     pub(crate) tests: &'static [(&'static str, Test)],
 }
@@ -47,7 +49,8 @@ impl Kind {
 
 /// What it says of where programs are, with that filled in.
 pub(crate) fn placed(text: &str) -> String {
-    text.replace("{postgres}", &postgres_programs().to_string_lossy())
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
+    text.replace("{postgres}", &postgres_programs().to_string_lossy()).replace("{source}", source)
 }
 
 /// The newest version's, as Debian lays them.
@@ -74,7 +77,17 @@ const SERVER: Kind = Kind {
     reload: None,
     end: Signal::SIGTERM,
     status: 0,
+    goes_on: &[],
     tests: WEB,
+};
+
+/// What those have in common that count their pages, and have a timer.
+const COUNTS: Kind = Kind {
+    ask: client::counts,
+    status: 128 + Signal::SIGTERM as i32,
+    goes_on: &["/ticks"],
+    tests: &[("killed", carried::pages)],
+    ..SERVER
 };
 
 pub(crate) const KINDS: &[Kind] = &[
@@ -167,6 +180,53 @@ pub(crate) const KINDS: &[Kind] = &[
             ("killed", redis::killed_and_resumed),
             ("detached", redis::detached),
         ],
+        ..SERVER
+    },
+    Kind {
+        name: "asyncio",
+        program: "/usr/bin/python3",
+        arguments: &["{source}/page_server.py", "{port}", "{folder}"],
+        processes: 2,
+        goes_on: &["/ticks", "/echoes"],
+        ..COUNTS
+    },
+    Kind {
+        name: "node",
+        program: "/usr/bin/node",
+        arguments: &["{source}/page_server.js", "{port}", "{folder}"],
+        ..COUNTS
+    },
+    Kind {
+        name: "java",
+        before: &[&["/usr/bin/javac", "-d", "{folder}", "{source}/PageServer.java"]],
+        program: "/usr/bin/java",
+        arguments: &[
+            "-XX:+UseG1GC",
+            "-Xmx128m",
+            "-XX:-UsePerfData",
+            "-cp",
+            "{folder}",
+            "PageServer",
+            "{port}",
+            "{folder}",
+        ],
+        ..COUNTS
+    },
+    Kind {
+        name: "memcached",
+        program: "/usr/bin/memcached",
+        arguments: &["-u", "nobody", "-l", "127.0.0.1", "-p", "{port}"],
+        ask: memory::answers,
+        tests: &[("killed", carried::values)],
+        ..SERVER
+    },
+    Kind {
+        name: "mosquitto",
+        program: "/usr/sbin/mosquitto",
+        arguments: &["-c", "configuration"],
+        configuration: "listener {port} 127.0.0.1\nallow_anonymous true\nuser nobody\n",
+        ask: messages::answers,
+        tests: &[("killed", carried::last_messages)],
         ..SERVER
     },
 ];

@@ -4,8 +4,11 @@
 //! Each serves a file from a folder of its own at a port of its own, as the tree of processes that it is. `scripts/needs` names
 //! what must be installed.
 
+mod carried;
 mod client;
 mod kinds;
+mod memory;
+mod messages;
 mod postgres;
 mod redis;
 mod server;

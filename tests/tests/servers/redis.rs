@@ -1,13 +1,10 @@
 //! Redis: every key is there, its clients were told the truth, and it saves itself as before.
 
-use crate::client::connect;
+use crate::client::{Asker, connect};
 use crate::server::Server;
 use ckpt_tests::{Outcome, Stopped};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How many keys it holds.
@@ -52,37 +49,16 @@ pub(crate) fn ask(port: u16) -> Outcome<()> {
     Client::connect(port)?.expect("PING", "PONG")
 }
 
-/// One who counts, and compares each number with what he has counted himself.
-struct Counter {
-    enough: Arc<AtomicBool>,
-    thread: JoinHandle<(u64, Outcome<()>)>,
-}
-
-impl Counter {
-    fn start(port: u16) -> Counter {
-        let enough = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&enough);
-        let counts = move || {
-            let mut number = 0_u64;
-            let mut count = || {
-                let mut client = Client::connect(port)?;
-                while !told.load(Ordering::Relaxed) {
-                    client.expect("INCR counted", &(number + 1).to_string())?;
-                    number += 1;
-                }
-                Ok(())
-            };
-            let outcome = count();
-            (number, outcome)
-        };
-        Counter { enough, thread: std::thread::spawn(counts) }
-    }
-
-    /// How far he came, and whether the server went away before he had enough.
-    fn stop(self) -> Outcome<(u64, Outcome<()>)> {
-        self.enough.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| Stopped::Failed("who counts has panicked".to_owned()))
-    }
+/// Somebody counts, and compares each number with what he has counted himself.
+fn count_always(port: u16) -> Asker {
+    let (mut client, mut number) = (None, 0_u64);
+    Asker::start(move || {
+        if client.is_none() {
+            client = Some(Client::connect(port)?);
+        }
+        number += 1;
+        client.as_mut().ok_or("there is no connection")?.expect("INCR counted", &number.to_string())
+    })
 }
 
 /// Fills it, and says what its keys and values come to.
@@ -122,13 +98,12 @@ fn wait_for(server: &Server<'_>, done: &str, well: &str) -> Outcome<()> {
 
 /// Saved three times while somebody counts: he notices nothing.
 pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
-    let counter = Counter::start(server.port);
+    let asker = count_always(server.port);
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(100));
         server.dump(&["--tcp=reset"])?;
     }
-    let (number, outcome) = counter.stop()?;
-    outcome?;
+    let number = asker.stop()?;
     Client::connect(server.port)?.expect("GET counted", &number.to_string())
 }
 
@@ -136,10 +111,10 @@ pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
 /// one was on its way, the next.
 pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
     let digest = fill(server)?;
-    let counter = Counter::start(server.port);
+    let asker = count_always(server.port);
     std::thread::sleep(Duration::from_millis(100));
     server.dump(&["--tcp=reset", "--kill"])?;
-    let (number, _) = counter.stop()?;
+    let number = asker.abandon()?;
     server.has_ended(&[server.root.as_raw().unsigned_abs()])?;
     let resumed = server.resume()?;
     let mut client = Client::connect(server.port)?;

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -188,7 +188,7 @@ impl Server<'_> {
     pub(crate) fn ends(&self, mut supervisor: Child) -> Outcome<()> {
         kill(self.root, self.kind.end)?;
         let status = tools::wait(&mut supervisor, PATIENCE)?.ok_or("it does not end")?;
-        match status.code() {
+        match status.code().or(status.signal().map(|signal| 128 + signal)) {
             Some(code) if code == self.kind.status => Ok(()),
             _ => Err(Stopped::Failed(format!("it ended with {status}"))),
         }

@@ -7,10 +7,16 @@ use ckpt_tests::{Outcome, Stopped};
 use std::process::Command;
 use std::time::Duration;
 
+/// Somebody asks all the time.
+fn ask_always(server: &Server<'_>) -> Asker {
+    let (ask, port) = (server.kind.ask, server.port);
+    Asker::start(move || ask(port))
+}
+
 /// The server goes on; so do those who ask it all the time.
 pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
     let members = server.members()?;
-    let asker = Asker::start(server.port, server.kind.ask);
+    let asker = ask_always(server);
     for _ in 0..3 {
         server.dump(&["--tcp=reset"])?;
         std::thread::sleep(Duration::from_millis(50));
@@ -30,9 +36,9 @@ pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
     let members = server.members()?;
     // A client that has its answer and keeps the connection.
     let kept = idle(server.port)?;
-    let asker = Asker::start(server.port, server.kind.ask);
+    let asker = ask_always(server);
     server.dump(&["--tcp=reset", "--kill"])?;
-    asker.abandon();
+    asker.abandon()?;
     drop(kept);
     server.has_ended(&members)?;
     let resumed = server.resume()?;
