@@ -21,4 +21,6 @@ END
 kill -INT "$server"
 wait "$server"
 echo "it ended with $?"
-grep -E 'PANIC|FATAL|ERROR' "$here/postgres.log" | grep -v 'starting up' || rm -r "$here/data"
+# Who had hardly left is sent away.
+grep -E 'PANIC|FATAL|ERROR|terminated by signal' "$here/postgres.log" |
+    grep -Ev 'starting up|administrator command' || rm -r "$here/data"

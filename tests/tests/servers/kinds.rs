@@ -197,6 +197,22 @@ pub(crate) const KINDS: &[Kind] = &[
         ..COUNTS
     },
     Kind {
+        name: "go",
+        before: &[&[
+            "/usr/bin/env",
+            "GO111MODULE=off",
+            "GOCACHE={folder}/go-cache",
+            "/usr/bin/go",
+            "build",
+            "-o",
+            "{folder}/page_server",
+            "{source}/page_server.go",
+        ]],
+        program: "{folder}/page_server",
+        arguments: &["{port}", "{folder}"],
+        ..COUNTS
+    },
+    Kind {
         name: "java",
         before: &[&["/usr/bin/javac", "-d", "{folder}", "{source}/PageServer.java"]],
         program: "/usr/bin/java",
