@@ -4,6 +4,8 @@
 //! that does not touch, a child of the midwife, who watches it: until the tree has been let go, its end is the end of what was
 //! made. Meanwhile the tasks use what stands; when all have what they need, the objects get their owners.
 
+pub mod files;
+
 use crate::control::{Control, IpcState, Patience, ProcessWord, Word};
 use crate::error::{EXIT_CANNOT_RESUME, Error, Result};
 use crate::grow;

@@ -16,12 +16,13 @@ use crate::arena::Hole;
 use crate::cli::Options;
 use crate::control::{Control, Patience, ProcessWord, Progress, Word};
 use crate::error::{Error, Result};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, files};
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::{RESERVE, dup_above};
 use crate::rebuild::inet::Connections;
 use crate::rebuild::inotify::Watching;
 use crate::rebuild::limit::raise_descriptors;
+use crate::rebuild::unix;
 use crate::shelf::{self, Shelf};
 use crate::stage::{Identity, Point, Stage};
 use crate::sys;
@@ -74,8 +75,16 @@ pub fn trace_options(image: &Image, host: &Host) -> ptrace::Options {
     }
 }
 
+/// Makes the control pages, and the process that watches what a killed resume would leave behind, before anything of that is
+/// made.
+pub fn first_pages(image: &Image, plan: &Plan) -> Result<OwnedFd> {
+    let pages: OwnedFd = Control::create(shape(image, &plan.skeleton))?;
+    files::spawn(image, plan, pages.as_fd())?;
+    Ok(pages)
+}
+
 /// Makes what all starts share: the shelf, and descriptors out of the way of the tasks', which survive exec.
-pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stage, Shelf)> {
+pub fn make_stage(image: &Image, plan: &Plan, options: &Options, pages: &OwnedFd) -> Result<(Stage, Shelf)> {
     let above = RawFd::try_from(plan.first_own_descriptor).unwrap_or(RawFd::MAX);
     let keep = |fd: RawFd| {
         let failed = |error| Error::step("keep a descriptor out of the program's way", error);
@@ -84,10 +93,10 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options) -> Result<(Stag
             .map_err(failed)?;
         Ok::<_, Error>(sys::give_up(fd))
     };
-    let on_shelf = shelf::items(image).len() as u64;
+    // What is on its way counts against the same limit.
+    let on_shelf = (shelf::items(image).len() + unix::rights_count(image)) as u64;
     raise_descriptors(u64::from(plan.first_own_descriptor) + on_shelf + u64::from(RESERVE.unsigned_abs()));
     let shelf = Shelf::fill(image, plan.identity, above)?;
-    let pages: OwnedFd = Control::create(shape(image, &plan.skeleton))?;
     let stage = Stage {
         point: Point::Assemble,
         image: keep(image.file.as_raw_fd())?,

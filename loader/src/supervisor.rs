@@ -41,12 +41,15 @@ pub fn resume(
     turn: Option<Turn>,
 ) -> Result<ExitCode> {
     let trace_options = midwife::trace_options(&image, &host);
+    // Who watches files is made before there are namespaces: the first process there is another.
+    let pages = midwife::first_pages(&image, &plan)?;
     // What is opened is opened there.
     let children = match plan.identity {
         Identity::Namespace => Some(enter(&image, &plan)?),
         _ => None,
     };
-    let (stage, shelf) = midwife::make_stage(&image, &plan, options)?;
+    let (stage, shelf) = midwife::make_stage(&image, &plan, options, &pages)?;
+    drop(pages);
     let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
     let mut place = Place::of(&image, &plan, options);

@@ -77,6 +77,11 @@ pub fn remove_objects(pid: Pid) -> bool {
     !all.is_empty()
 }
 
+/// Removes the file of the socket of the target that had this process id, and says whether it had one.
+pub fn remove_socket(pid: Pid) -> bool {
+    fs::remove_file(format!("/tmp/ckpt-passing-{pid}.sock")).is_ok()
+}
+
 /// Removes the System V objects that are still there of those that a guest wrote down (`guest_leaves`): it may have been
 /// killed, and its copy have had others in namespaces of its own.
 pub fn remove_ipc(folder: &Path) -> Outcome<()> {

@@ -5,6 +5,7 @@
  *     target large MIB        one thread, and MIB of memory with a digest of every page
  *     target refused          as many, and an epoll set, which stands against a checkpoint
  *     target watching         both ends of a pseudo-terminal, and an inotify instance
+ *     target passing          descriptors on their way through unix sockets, and through themselves
  *     target churn            threads that start and end all the time
  *     target still            does nothing at all, so that two images of it are equal
  *
@@ -27,7 +28,9 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <poll.h>
 #include <linux/futex.h>
 
@@ -365,7 +368,7 @@ static void *receive(void *self)
     return NULL;
 }
 
-static void *send(void *self)
+static void *sender(void *self)
 {
     while (!receiver_ready)
         pause_exactly(PAUSE_NS);
@@ -518,7 +521,7 @@ static void start(void *(*what)(void *))
 static void start_many(bool with_epoll)
 {
     guest_check(pipe(pipe_ends) == 0 && pipe(never) == 0);
-    void *(*kinds[])(void *) = {play,          play,           write_pipe,     read_pipe, receive,  send,
+    void *(*kinds[])(void *) = {play,          play,           write_pipe,     read_pipe, receive,  sender,
                                 suspend,       alarmed,        take_signals,   recurse,   compute,  compute,
                                 compute,       compute_vectors, compute_vectors, keep_memory, keep_memory,
                                 sleep_all_ways, sleep_all_ways, sleep_all_ways, recurse,   compute_vectors};
@@ -616,6 +619,68 @@ static void check_watching(bool last)
     guest_check(event.wd == 3 && event.mask == IN_IGNORED);
 }
 
+/* Two pairs: through the first a pipe with something in it, of which nobody has an end, and the reader itself; through the second
+ * bytes alone. And a socket that listens in the file system, which nobody removes but the runner. */
+static int passing[2], plain[2];
+
+static void pass(int through, const char *bytes, const int *fds, int fd_count)
+{
+    char control[CMSG_SPACE(4 * sizeof(int))] = {0};
+    struct iovec window = {(void *)bytes, strlen(bytes)};
+    struct msghdr message = {.msg_iov = &window, .msg_iovlen = 1, .msg_control = control,
+                             .msg_controllen = CMSG_SPACE(fd_count * sizeof *fds)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof *fds)};
+    memcpy(CMSG_DATA(header), fds, fd_count * sizeof *fds);
+    guest_check(sendmsg(through, &message, MSG_NOSIGNAL) == (ssize_t)strlen(bytes));
+}
+
+static void make_passing(void)
+{
+    int pipes[2], listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    snprintf(name.sun_path, sizeof name.sun_path, "/tmp/ckpt-passing-%d.sock", (int)getpid());
+    guest_check(bind(listening, (struct sockaddr *)&name, sizeof name) == 0 && listen(listening, 3) == 0);
+    guest_check(socketpair(AF_UNIX, SOCK_STREAM, 0, passing) == 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, plain) == 0);
+    guest_check(pipe(pipes) == 0 && write(pipes[1], "inside", 6) == 6);
+    guest_check(write(passing[1], "first", 5) == 5);
+    pass(passing[1], "second", (int[]){pipes[0], passing[0], pipes[1]}, 3);
+    guest_check(write(passing[1], "third", 5) == 5 && write(plain[1], "plain", 5) == 5);
+    guest_check(write(plain[1], "more", 4) == 4 && close(pipes[0]) == 0 && close(pipes[1]) == 0);
+}
+
+static int option_of(int fd, int name)
+{
+    int value = 0;
+    socklen_t length = sizeof value;
+    guest_check(getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0);
+    return value;
+}
+
+static void check_passing(bool last)
+{
+    int bytes = -1, fds[3];
+    char found[32] = {0}, control[CMSG_SPACE(sizeof fds)];
+    if (!passing[1])
+        return;
+    guest_check(ioctl(passing[0], FIONREAD, &bytes) == 0 && bytes == 16);
+    if (!last)
+        return;
+    guest_check(option_of(passing[0], SO_PASSCRED) == 0 && option_of(plain[0], SO_PEEK_OFF) == -1);
+    guest_check(recvfrom(passing[0], found, 5, 0, NULL, NULL) == 5 && !strcmp(found, "first"));
+    struct iovec window = {found, sizeof found};
+    struct msghdr message = {.msg_iov = &window, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    guest_check(recvmsg(passing[0], &message, MSG_DONTWAIT) == 6 && !strncmp(found, "second", 6));
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    guest_check(header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fds));
+    memcpy(fds, CMSG_DATA(header), sizeof fds);
+    guest_check(read(fds[0], found, sizeof found) == 6 && !strncmp(found, "inside", 6));
+    guest_check(close(fds[2]) == 0 && read(fds[0], found, 1) == 0);
+    guest_check(recvfrom(fds[1], found, sizeof found, 0, NULL, NULL) == 5 && !strncmp(found, "third", 5));
+    guest_check(recvfrom(plain[0], found, sizeof found, 0, NULL, NULL) == 5 && recvfrom(plain[0], found, sizeof found, 0, NULL, NULL) == 4);
+    guest_check(recvfrom(plain[0], found, 1, MSG_DONTWAIT, NULL, NULL) == -1 && errno == EAGAIN);
+}
+
 static void say_where(void)
 {
     char text[64];
@@ -651,6 +716,8 @@ int main(int argc, char **argv)
         make_segments();
     if (!strcmp(kind, "watching"))
         make_watching();
+    if (!strcmp(kind, "passing"))
+        make_passing();
     if (!strcmp(kind, "churn"))
         start(churn), start(churn), start(churn);
     say_where();
@@ -660,6 +727,7 @@ int main(int argc, char **argv)
         turn_pages(&memory, &seed, 8);
         check_segments();
         check_watching(false);
+        check_passing(false);
         check_registers(&seed);
         if (__builtin_cpu_supports("avx"))
             check_vectors(&seed);
@@ -669,6 +737,7 @@ int main(int argc, char **argv)
     }
     ending = 1;
     check_watching(true);
+    check_passing(true);
     if (never[1])
         guest_check(write(never[1], "x", 1) == 1);
     for (int i = 1; i < count; i++)

@@ -119,11 +119,12 @@ fn set_number(fd: RawFd, name: i32, number: i32) -> Result<()> {
 /// An option of a socket as it is to be: which socket, which option of SOL_SOCKET, which value.
 pub(crate) type Wanted = (RawFd, i32, i32);
 
-/// A process that gives sockets back options that a look changes (SO_PEEK_OFF, SO_PASSCRED) when the value is dropped, or
-/// this process is killed.
+/// Gives sockets back options that a look changes (SO_PEEK_OFF, SO_PASSCRED) when it is dropped. If this process is killed
+/// before, another one does it.
 #[derive(Debug)]
 pub(crate) struct LookGuard {
     process: Pid,
+    options: Vec<Wanted>,
     /// Its end is what the other one waits for.
     alive: Option<OwnedFd>,
 }
@@ -144,12 +145,15 @@ impl LookGuard {
             put_back(ended.as_raw_fd(), options);
         }
         Errno::result(process)?;
-        Ok(Some(LookGuard { process: Pid::from_raw(process), alive: Some(alive) }))
+        let (process, options) = (Pid::from_raw(process), options.to_vec());
+        Ok(Some(LookGuard { process, options, alive: Some(alive) }))
     }
 }
 
 impl Drop for LookGuard {
     fn drop(&mut self) {
+        // The other one may have been killed.
+        set_all(&self.options);
         drop(self.alive.take());
         while nix::sys::wait::waitpid(self.process, None) == Err(Errno::EINTR) {}
     }
@@ -167,9 +171,13 @@ fn put_back(ended: RawFd, options: &[Wanted]) -> ! {
         libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
         while libc::read(ended, (&raw mut byte).cast(), 1) < 0 {}
     }
+    set_all(options);
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(0) }
+}
+
+fn set_all(options: &[Wanted]) {
     for (fd, name, value) in options {
         let _ = set_number(*fd, *name, *value);
     }
-    // SAFETY: _exit has no preconditions.
-    unsafe { libc::_exit(0) }
 }

@@ -4,7 +4,7 @@
 //! the first task has run, or nothing. Until then she ends with it, and with her all whom she traces; from then on she
 //! lets go of the rest whatever happens.
 
-use super::{Kept, Midwife, Ward, first_control, make_stage, trace_options};
+use super::{Kept, Midwife, Ward, first_control, first_pages, make_stage, trace_options};
 use crate::apart::Announcement;
 use crate::cli::Options;
 use crate::control::{Patience, ProcessWord, Word};
@@ -164,7 +164,9 @@ pub fn spawn_helper(
     announcement: Option<Announcement>,
 ) -> Result<Stage> {
     let trace_options = trace_options(image, host);
-    let (stage, shelf) = make_stage(image, plan, options)?;
+    let pages = first_pages(image, plan)?;
+    let (stage, shelf) = make_stage(image, plan, options, &pages)?;
+    drop(pages);
     let control = first_control(image, plan, &stage, &shelf)?;
     let task = nix::unistd::getpid();
     control.set_of(ROOT, ProcessWord::Pid, task.as_raw().unsigned_abs());

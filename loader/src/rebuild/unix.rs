@@ -33,7 +33,7 @@ pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &m
     let mut building = Building {
         image,
         others: Others { own, opened },
-        agents: Agents::new(image, identity),
+        agents: Agents::new(identity),
         peers: connected.map(|note| (note.peer, note)).collect(),
         listening: image.all::<UnixSocket>().filter(|note| note.state == UnixState::Listening).collect(),
         made: BTreeMap::new(),
@@ -93,6 +93,22 @@ fn are_mutual(one: &UnixSocket, other: &UnixSocket) -> bool {
         from.state == UnixState::Connected && from.peer == to.description
     };
     is_to(one, other) && is_to(other, one)
+}
+
+/// How many descriptors are on their way.
+pub fn rights_count(image: &Image) -> usize {
+    image.all::<UnixSocket>().flat_map(|note| &note.messages).map(|message| message.rights.len()).sum()
+}
+
+/// Whether any socket has a name in a filesystem.
+pub fn has_files(image: &Image) -> bool {
+    image.all::<UnixSocket>().any(|note| !note.file.path.0.is_empty())
+}
+
+/// Removes those files that no socket has any more; whether none are left.
+pub fn remove_dead_files(image: &Image) -> bool {
+    let all = image.all::<UnixSocket>().filter(|note| !note.file.path.0.is_empty());
+    all.filter(|note| !name::remove_dead_file(note)).count() == 0
 }
 
 /// Removes the files of the sockets that were made, of a tree that never lives.

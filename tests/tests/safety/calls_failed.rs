@@ -17,8 +17,10 @@ use std::time::Duration;
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("calls_failed::dump_of_still", |place| dump(place, &["still"], 400)),
     ("calls_failed::dump_of_many", |place| dump(place, &["many"], 120)),
+    ("calls_failed::dump_of_passing", |place| dump(place, &["passing"], 120)),
     ("calls_failed::keep_small", |place| resume(place, &["small"], "keep", 120)),
     ("calls_failed::keep_many", |place| resume(place, &["many"], "keep", 100)),
+    ("calls_failed::keep_passing", |place| resume(place, &["passing"], "keep", 120)),
     ("calls_failed::keep_segments", |place| resume(place, &["segments"], "keep", 120)),
     ("calls_failed::keep_watching", |place| resume(place, &["watching"], "keep", 120)),
     ("calls_failed::fresh", |place| resume(place, &["small"], "fresh", 120)),
@@ -77,10 +79,16 @@ fn dump(place: &Place<'_>, args: &[&str], usual: usize) -> Outcome<()> {
         }
         let _ = fs::remove_file(place.path(IMAGE));
     }
-    match still {
-        true => drop(target),
-        false => target.ends_well()?,
-    }
+    let pid = target.pid;
+    let ended = match still {
+        true => {
+            drop(target);
+            Ok(())
+        }
+        false => target.ends_well(),
+    };
+    ckpt_tests::aftermath::remove_socket(pid);
+    ended?;
     told(args, failed, &bad)
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("dumper_killed::small_at_calls", |place| at_calls(place, &["small"], 500)),
     ("dumper_killed::many_at_calls", |place| at_calls(place, &["many"], 200)),
+    ("dumper_killed::passing_at_calls", |place| at_calls(place, &["passing"], 200)),
     ("dumper_killed::large_at_calls", |place| at_calls(place, &["large", "256"], 40)),
     ("dumper_killed::refused_at_calls", |place| at_calls(place, &["refused"], 40)),
     ("dumper_killed::small_at_any_time", |place| at_times(place, &["small"], 100)),
@@ -125,7 +126,10 @@ fn finish(place: &Place<'_>, target: Target, is_refused: bool, killed: usize) ->
     if !is_refused {
         dump(place, &target)?;
     }
-    target.ends_well()?;
+    let pid = target.pid;
+    let ended = target.ends_well();
+    ckpt_tests::aftermath::remove_socket(pid);
+    ended?;
     println!("{}: killed {killed} times", place.folder.file_name().unwrap_or_default().to_string_lossy());
     if killed == 0 { Err(Stopped::Failed("it was never killed".to_owned())) } else { Ok(()) }
 }

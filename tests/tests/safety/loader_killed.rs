@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("loader_killed::keep_small", |place| at_calls(place, &["small"], "keep", 120)),
     ("loader_killed::keep_many", |place| at_calls(place, &["many"], "keep", 100)),
+    ("loader_killed::keep_passing", |place| at_calls(place, &["passing"], "keep", 120)),
     ("loader_killed::keep_segments", |place| at_calls(place, &["segments"], "keep", 120)),
     ("loader_killed::fresh_segments", |place| at_calls(place, &["segments"], "fresh", 60)),
     ("loader_killed::fresh", |place| at_calls(place, &["small"], "fresh", 120)),
@@ -58,6 +59,7 @@ impl Saved {
         target.was_killed()?;
         // No process owns it. It is to be made again each time.
         aftermath::remove_objects(saved.pid);
+        aftermath::remove_socket(saved.pid);
         Ok(saved)
     }
 
@@ -75,6 +77,9 @@ impl Saved {
         let was_killed = self.ended.take();
         if aftermath::remove_objects(self.pid) && left == Left::Nothing && !was_killed {
             return Err(Stopped::Failed("it left System V objects".to_owned()));
+        }
+        if aftermath::remove_socket(self.pid) && left == Left::Nothing && !was_killed {
+            return Err(Stopped::Failed("it left the file of a socket".to_owned()));
         }
         if let Ok(result) = std::fs::read_to_string(place.path("result.setup")) {
             return Err(Stopped::Failed(format!("the program says: {result}")));

@@ -129,15 +129,12 @@ const AGENTS_MAX: usize = 64;
 /// All agents, by their ids; 0 for one with any. Those that could not be had are none.
 pub(super) struct Agents {
     identity: Identity,
-    /// The process id of the root.
-    root: u32,
     living: RefCell<BTreeMap<u32, Option<Agent>>>,
 }
 
 impl Agents {
-    pub(super) fn new(image: &Image, identity: Identity) -> Agents {
-        let root = image.all::<Task>().next().map_or(0, |root| root.pid);
-        Agents { identity, root, living: RefCell::default() }
+    pub(super) fn new(identity: Identity) -> Agents {
+        Agents { identity, living: RefCell::default() }
     }
 
     /// Has `who` make a call, as far as that can be.
@@ -181,8 +178,10 @@ impl Agents {
     fn agent<'a>(&self, living: &'a mut BTreeMap<u32, Option<Agent>>, pid: u32) -> Result<Option<&'a Agent>> {
         let may_be = match self.identity {
             Identity::Keep => pid != 0 || geteuid().is_root(),
-            // The root has the id of the loader, and others are seen as 0 whoever they are.
-            Identity::Fresh | Identity::Namespace => pid == 0 && self.root != 0 && geteuid().is_root(),
+            // The root has the id of the loader.
+            Identity::Fresh => pid == 0 && geteuid().is_root(),
+            // The first who is made is the init of the tree's own namespace, which no agent can be.
+            Identity::Namespace => false,
         };
         if !may_be {
             return Ok(None);

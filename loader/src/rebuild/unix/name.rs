@@ -154,6 +154,17 @@ pub(super) fn remove_file(note: &UnixSocket) {
     }
 }
 
+/// Removes the file of a socket if nobody has it any more; whether there is none.
+pub(super) fn remove_dead_file(note: &UnixSocket) -> bool {
+    let path = note.file.path.as_path();
+    let is_there = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_there && !is_used(path) {
+        let _ = unlink(path);
+        return true;
+    }
+    !is_there
+}
+
 /// Removes a socket's file that nobody uses any more.
 fn make_way(note: &UnixSocket, path: &Path) -> Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
