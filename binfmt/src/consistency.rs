@@ -9,6 +9,7 @@ mod ipc;
 use crate::address::Span;
 use crate::image::{Image, Owner, ROOT_MEMORY, Segment};
 use crate::note::Note;
+use crate::note::cgroup::Cgroup;
 use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
@@ -24,6 +25,7 @@ use crate::note::terminal::PseudoTerminal;
 use crate::note::thread::Thread;
 use crate::note::unix::UnixSocket;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 
 /// MAX_PID_NS_LEVEL.
 const PID_NAMESPACES_MAX: usize = 32;
@@ -147,6 +149,10 @@ impl Known {
                 checker.refers(who, "process", pidfd.pid, &self.tasks);
             }
             Note::SharedSegment(segment) => checker.refers(who, "object", segment.object, &self.objects),
+            Note::Cgroup(cgroup) => {
+                checker.refers(who, "process", cgroup.pid, &self.tasks);
+                check_groups(cgroup, checker);
+            }
             Note::SemaphoreUndo(undo) => checker.refers(who, "process", undo.pid, &self.tasks),
             Note::FileLock(lock) if lock.description != 0 => {
                 checker.refers(who, "description", lock.description, &self.descriptions);
@@ -260,6 +266,17 @@ fn check_watches(inotify: &Inotify, checker: &mut Checker) {
             checker.wrong.push(format!("no inotify instance has watch {} after {last}", watch.number));
         }
         last = watch.number;
+    }
+}
+
+/// The groups are below the roots of their hierarchies.
+fn check_groups(cgroup: &Cgroup, checker: &mut Checker) {
+    let is_below = |path: &Path| {
+        let mut parts = path.components();
+        parts.next() == Some(Component::RootDir) && parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    if let Some(wrong) = cgroup.memberships.iter().find(|membership| !is_below(membership.path.as_path())) {
+        checker.wrong.push(format!("no control group is at {}", wrong.path));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The second start, in the hole: the task is built around it.
 
 use crate::aside;
+use crate::cli::CgroupChoice;
 use crate::commit;
 use crate::control::{Control, Word};
 use crate::error::{Error, Result};
@@ -8,7 +9,9 @@ use crate::grow::{self, Ground};
 use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::pid_namespace::Levels;
-use crate::rebuild::{credential, filesystem, limit, lock, mapping, sem, task, terminal, thread, timer};
+use crate::rebuild::{
+    cgroup, credential, filesystem, limit, lock, mapping, sem, task, terminal, thread, timer,
+};
 use crate::rebuild::{descriptor, epoll};
 use crate::shelf::Shelf;
 use crate::stage::Stage;
@@ -86,6 +89,9 @@ fn go_on(
 pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>) -> Result<Infallible> {
     let (image, stage) = (world.image, world.stage);
     let memory = world.memory(root)?;
+    if stage.wishes.cgroup != Some(CgroupChoice::Here) {
+        cgroup::join(image, root.pid, stage.wishes.cgroup)?;
+    }
     // Of helpers and zombies; those that waited when the image was made come back with it.
     sys::drop_waiting_signals();
     if !ground.shared {

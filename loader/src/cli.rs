@@ -48,6 +48,9 @@ pub struct Options {
     /// What becomes of TCP connections [default: they go on]
     #[arg(long, value_name = "HOW")]
     pub tcp: Option<TcpChoice>,
+    /// In which control groups it comes back [default: its own where they are there and may be joined]
+    #[arg(long, value_name = "HOW")]
+    pub cgroup: Option<CgroupChoice>,
     /// Go on in spite of something (repeatable)
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<Allow>,
@@ -70,6 +73,17 @@ pub enum PidChoice {
 pub enum TcpChoice {
     /// They are lost, as after a fault of the network: the program reads what it has received, then ECONNRESET
     Reset,
+}
+
+/// In which control groups a program comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupChoice {
+    /// In its own, or not at all
+    Keep,
+    /// In its own; those that are not there are made
+    Make,
+    /// In those of the caller
+    Here,
 }
 
 /// What a resume may go on in spite of.

@@ -1,7 +1,7 @@
 //! Wishes: what the user wants to be otherwise than it was. They change the image in memory, and as every start of the
 //! loader reads it anew, they are handed from start to start.
 
-use crate::cli::Options;
+use crate::cli::{CgroupChoice, Options};
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::credential;
 use binfmt::image::Image;
@@ -13,6 +13,7 @@ use binfmt::note::filesystem::Filesystem;
 use binfmt::note::inet::InetState;
 use binfmt::note::mapping::Memory;
 use binfmt::note::task::Task;
+use clap::ValueEnum;
 use nix::errno::Errno;
 use std::fs;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -36,6 +37,8 @@ pub struct Wishes {
     pub as_me: bool,
     /// Whether TCP connections are given up.
     pub resets_connections: bool,
+    /// In which control groups the tasks come back.
+    pub cgroup: Option<CgroupChoice>,
 }
 
 impl Wishes {
@@ -48,6 +51,7 @@ impl Wishes {
             environment: options.environment.clone(),
             as_me: options.as_me,
             resets_connections: options.tcp.is_some(),
+            cgroup: options.cgroup,
         }
     }
 
@@ -57,11 +61,13 @@ impl Wishes {
             values.iter().map(|value| format!("{name}:{value}")).collect::<Vec<_>>()
         };
         let directory: Vec<String> = self.directory.iter().cloned().collect();
+        let cgroup = self.cgroup.and_then(|choice| choice.to_possible_value());
+        let cgroup: Vec<String> = cgroup.iter().map(|choice| choice.get_name().to_owned()).collect();
         let me = if self.as_me { vec!["me:".to_owned()] } else { Vec::new() };
         let reset = if self.resets_connections { vec!["reset:".to_owned()] } else { Vec::new() };
         [named("fd", &self.descriptors), named("path", &self.paths), named("cwd", &directory)]
             .into_iter()
-            .chain([named("env", &self.environment), me, reset])
+            .chain([named("env", &self.environment), me, reset, named("cgroup", &cgroup)])
             .flatten()
             .collect()
     }
@@ -79,6 +85,7 @@ impl Wishes {
             environment: named("env"),
             as_me: !named("me").is_empty(),
             resets_connections: !named("reset").is_empty(),
+            cgroup: named("cgroup").pop().and_then(|choice| CgroupChoice::from_str(&choice, false).ok()),
         }
     }
 
@@ -310,6 +317,7 @@ mod tests {
             environment: vec!["A=x=y".to_owned()],
             as_me: true,
             resets_connections: true,
+            cgroup: Some(CgroupChoice::Make),
         };
         assert_eq!(Wishes::from_arguments(&wishes.to_arguments()), wishes);
         assert_eq!(Wishes::from_arguments(&[]), Wishes::default());

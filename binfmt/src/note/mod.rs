@@ -95,6 +95,7 @@ pub trait FromNote {
     fn from_note(note: &Note) -> Option<&Self>;
 }
 
+pub mod cgroup;
 pub mod credential;
 pub mod descriptor;
 pub mod epoll;
@@ -144,6 +145,8 @@ table! {
     0x434b_0015 limit::Limit,
     /// The seccomp state of a thread.
     0x434b_0016 seccomp::Seccomp,
+    /// The control groups of a process.
+    0x434b_0018 cgroup::Cgroup,
     /// A pid namespace inside of the tree.
     0x434b_0017 pid_namespace::PidNamespace,
     /// An address space: its layout and its mappings.

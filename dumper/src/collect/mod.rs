@@ -4,6 +4,7 @@
 //! and what the kernel tells from outside into notes. What several tasks have in common is read off the first of them. Nothing is written here; what an image cannot hold is gathered, so
 //! that it can be told all at once.
 
+pub mod cgroup;
 pub mod credential;
 pub mod descriptor;
 pub mod epoll;
@@ -51,6 +52,7 @@ use crate::parts::in_parts;
 use crate::procdir::ProcDir;
 use crate::sharing::{self, Shares};
 use binfmt::address::{Pid, Tid};
+use binfmt::note::cgroup::CgroupMembership;
 use binfmt::note::limit::ResourceLimit;
 use binfmt::note::task::Task;
 use binfmt::restart::Signals;
@@ -143,6 +145,8 @@ pub enum Outcome {
 pub struct Seen {
     /// The process itself.
     pub task: task::Seen,
+    /// Its control groups.
+    pub cgroups: Vec<CgroupMembership>,
     /// Its resource limits.
     pub limits: Vec<ResourceLimit>,
     /// `/proc/PID/timers`
@@ -162,6 +166,7 @@ impl Seen {
             if shares.descriptors.is_first { descriptor::open::look(proc)? } else { Vec::new() };
         Ok(Seen {
             task: task::look(proc, namespaces)?,
+            cgroups: cgroup::look(proc)?,
             limits: limit::look(proc)?,
             timers: proc.text_if_there("timers")?,
             filesystem: filesystem.then(|| filesystem::look(proc)).transpose()?,
@@ -406,6 +411,7 @@ fn process(
     }
     thread::standard_end(subject, out)?;
     limit::collect(subject, out);
+    cgroup::collect(subject, out);
     signal::collect(subject, &process.signal, answers, out)?;
     timer::collect(subject, &process.timer, answers, out);
     if let Some(seen) = &subject.seen.filesystem {

@@ -7,7 +7,7 @@ use crate::frame;
 use crate::ipc;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::{inet, terminal, timerfd};
+use crate::rebuild::{cgroup, inet, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::FileIdentity;
@@ -134,6 +134,7 @@ impl Host {
         }
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
+        refusals.extend(cgroup::refusals(image, options.cgroup));
         refusals.extend(inet::refusals(image));
         refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals

@@ -120,7 +120,7 @@ impl Plan {
             _ => host.ipc.fates(),
         };
         let steps = match options.plan {
-            true => steps::all(image, task, identity, &skeleton, &ipc)?,
+            true => steps::all(image, task, identity, &skeleton, (&ipc, options.cgroup))?,
             false => Vec::new(),
         };
         let pid = task.pid;

@@ -3,9 +3,10 @@
 use super::skeleton::text::Words;
 use super::skeleton::{Skeleton, Step};
 use super::{memory, thread_ids};
+use crate::cli::CgroupChoice;
 use crate::error::Result;
 use crate::ipc::{self, Fate};
-use crate::rebuild::{descriptor, mapping};
+use crate::rebuild::{cgroup, descriptor, mapping};
 use crate::stage::{Identity, Stage};
 use crate::sys;
 use binfmt::image::Image;
@@ -30,7 +31,7 @@ pub(super) fn all(
     root: &Task,
     identity: Identity,
     skeleton: &Skeleton,
-    fates: &[Fate],
+    (fates, groups): (&[Fate], Option<CgroupChoice>),
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
     match identity {
@@ -41,6 +42,7 @@ pub(super) fn all(
         Identity::Fresh => steps.push(format!("# this process becomes the program (it was {})", root.pid)),
         Identity::Keep => {}
     }
+    steps.extend(cgroup::steps(image, groups));
     steps.extend(ipc::steps(image, fates));
     steps.extend(descriptor::shared_steps(image));
     let task_of = |pid: u32| image.about::<Task>(pid).next();
