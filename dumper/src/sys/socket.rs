@@ -136,12 +136,13 @@ impl LookGuard {
             return Ok(None);
         }
         let (ended, alive) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let mut kept: Vec<RawFd> = options.iter().map(|(fd, ..)| *fd).chain([ended.as_raw_fd()]).collect();
+        kept.sort_unstable();
         // SAFETY: the child only makes system calls (`put_back`) and never returns, so it does not matter what other threads
         // were doing.
         let process = unsafe { libc::fork() };
         if process == 0 {
-            // SAFETY: nobody in this process uses the descriptor again.
-            unsafe { libc::close(alive.as_raw_fd()) };
+            close_others(&kept);
             put_back(ended.as_raw_fd(), options);
         }
         Errno::result(process)?;
@@ -157,6 +158,20 @@ impl Drop for LookGuard {
         drop(self.alive.take());
         while nix::sys::wait::waitpid(self.process, None) == Err(Errno::EINTR) {}
     }
+}
+
+/// Closes all descriptors but these, which are in order: two of these processes must not hold each other's pipes.
+fn close_others(kept: &[RawFd]) {
+    let mut first = 0u32;
+    for fd in kept.iter().map(|fd| fd.cast_unsigned()) {
+        if first < fd {
+            // SAFETY: nobody in this process uses the descriptors again.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd + 1;
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
 /// Waits until the other end of a pipe is closed, sets the options, and ends.
