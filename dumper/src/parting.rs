@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// How long peers are held back until the processes have been told.
-const MOMENT: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// Lets the processes go, and the image appear. They are killed only when the image is safe.
 pub(crate) fn release(

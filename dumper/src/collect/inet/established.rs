@@ -16,6 +16,7 @@ use binfmt::hold::{Flow, Link, Until};
 use binfmt::note::inet::{InetAddress, InetAgreement, InetConnection, InetWindow};
 use binfmt::wire::Text;
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -312,10 +313,10 @@ impl<'a> Known<'a> {
             let is_same = sys::received_to(fd.as_raw_fd())? == start
                 && Info::of(candidate.socket)?.state == info.state
                 && sys::bytes_waiting(fd)? == waiting;
-            if is_same && received.len() != waiting {
+            if sys::events(fd, PollFlags::POLLPRI)?.contains(PollFlags::POLLPRI) {
                 return Ok(Look::Urgent);
             }
-            if is_same {
+            if is_same && received.len() == waiting {
                 let end = u32::from(state::peer_has_ended(info.state));
                 let receive_sequence = start.wrapping_sub(end);
                 return Ok(Look::Known(Box::new(Known {
