@@ -13,6 +13,7 @@ use crate::sys;
 use binfmt::hold::Link;
 use binfmt::image::Image;
 use binfmt::note::inet::{InetConnection, InetEnds, InetState};
+use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -92,8 +93,11 @@ impl<'a> Connections<'a> {
 impl Connection<'_> {
     /// Says that nothing more will come from the program.
     fn end(&self) -> Result<()> {
-        shutdown(self.fd.as_raw_fd(), Shutdown::Write)
-            .map_err(|error| self.saved.failed("say the end of", error))
+        match shutdown(self.fd.as_raw_fd(), Shutdown::Write) {
+            // The peer has ended it at once (RST): the program will see.
+            Ok(()) | Err(Errno::ENOTCONN) => Ok(()),
+            Err(error) => Err(self.saved.failed("say the end of", error)),
+        }
     }
 
     /// Waits until the peer's end has come. If it is still on the way, it comes.
