@@ -10,13 +10,12 @@
 //!
 //! By hand: `nft delete table inet NAME`.
 
+mod netlink;
+
+use netlink::{DUMP, Message, Netlink, attribute, find, nested, number, text, value};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::SockProtocol;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a connection is held when its program was killed or stopped. A peer that sends gives up after about so long
@@ -43,10 +42,6 @@ pub enum Until {
     Elapsed(Duration),
 }
 
-/// Speaks with the packet filter.
-#[derive(Debug)]
-pub struct Link(OwnedFd);
-
 /// Messages (linux/netfilter/nf_tables.h).
 mod message {
     pub(super) const NEW_TABLE: u16 = 0;
@@ -61,9 +56,11 @@ mod message {
 
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
-const DUMP: u16 = 0x300;
-const NESTED: u16 = 0x8000;
+/// NFNL_SUBSYS_NFTABLES
+const SUBSYSTEM: u8 = 10;
 const FAMILY_INET: u8 = 1;
+/// How what is done all or not at all begins and ends: the subsystem that it is for, in network order.
+const BATCH: [u8; 4] = [0, 0, 0, SUBSYSTEM];
 /// The first of the registers of 32 bits.
 const REGISTER: u32 = 8;
 
@@ -85,44 +82,17 @@ const VERSIONS: [Version; 2] = [
 /// What segments a chain sees: its name, its hook, and whether the peer is the source.
 const CHAINS: [(&str, u32, bool); 2] = [("from", 0, true), ("to", 3, false)];
 
-/// An attribute.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn nested(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
-    attribute(kind | NESTED, &parts.concat())
-}
-
-fn number(kind: u16, value: u32) -> Vec<u8> {
-    attribute(kind, &value.to_be_bytes())
-}
-
-fn text(kind: u16, value: &str) -> Vec<u8> {
-    attribute(kind, format!("{value}\0").as_bytes())
-}
-
-/// A value in a register or an element.
-fn value(kind: u16, bytes: &[u8]) -> Vec<u8> {
-    nested(kind, &[attribute(1, bytes)])
-}
-
 fn expression(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
     nested(1, &[text(1, name), nested(2, parts)])
 }
 
 /// A message of the packet filter, with the attributes.
-fn message(kind: u16, flags: u16, parts: &[Vec<u8>]) -> (u16, u16, Vec<u8>) {
-    const SUBSYSTEM: u16 = 10 << 8;
-    (SUBSYSTEM | kind, flags, [vec![FAMILY_INET, 0, 0, 0], parts.concat()].concat())
+fn message(kind: u16, flags: u16, parts: &[Vec<u8>]) -> Message {
+    (u16::from(SUBSYSTEM) << 8 | kind, flags, [vec![FAMILY_INET, 0, 0, 0], parts.concat()].concat())
 }
 
 /// The rule that drops what is in the set of a version.
-fn rule(table: &str, chain: &str, version: &Version, peer_is_source: bool) -> (u16, u16, Vec<u8>) {
+fn rule(table: &str, chain: &str, version: &Version, peer_is_source: bool) -> Message {
     let meta = |key| expression("meta", &[number(1, REGISTER), number(2, key)]);
     let is = |byte| expression("cmp", &[number(1, REGISTER), number(2, 0), value(3, &[byte])]);
     let load = |register, base, at, len| {
@@ -169,7 +139,7 @@ fn key(flow: &Flow) -> (u8, Vec<u8>) {
 }
 
 /// What makes a table, in place of one of the same name.
-fn table(name: &str, flows: &[Flow], until: Until) -> Vec<(u16, u16, Vec<u8>)> {
+fn table(name: &str, flows: &[Flow], until: Until) -> Vec<Message> {
     const OWNER: u32 = 2;
     const SET_TIMEOUT: u32 = 0x10;
     const ELEMENTS_MAX: usize = 500;
@@ -218,28 +188,24 @@ fn table(name: &str, flows: &[Flow], until: Until) -> Vec<(u16, u16, Vec<u8>)> {
     all
 }
 
+/// Speaks with the packet filter.
+#[derive(Debug)]
+pub struct Link(Netlink);
+
 impl Link {
     /// Opens one. Only who has CAP_NET_ADMIN can do something with it.
     pub fn open() -> nix::Result<Link> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let family = AddressFamily::Netlink;
-        let fd = socket(family, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
-        let patience = nix::sys::time::TimeVal::new(10, 0);
-        setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
-        // Many connections are many bytes.
-        let _ = setsockopt(&fd, sockopt::SndBufForce, &(8 << 20));
-        let _ = setsockopt(&fd, sockopt::RcvBufForce, &(8 << 20));
-        Ok(Link(fd))
+        Netlink::open(SockProtocol::NetlinkNetFilter).map(Link)
     }
 
     /// Holds connections, in a table of this name, which replaces one that is there.
     pub fn hold(&self, name: &str, flows: &[Flow], until: Until) -> nix::Result<()> {
-        self.transact(table(name, flows, until))
+        self.0.transact(BATCH, table(name, flows, until))
     }
 
     /// Removes a table, if it is there.
     pub fn release(&self, name: &str) -> nix::Result<()> {
-        match self.transact(vec![message(message::DELETE_TABLE, 0, &[text(1, name)])]) {
+        match self.0.transact(BATCH, vec![message(message::DELETE_TABLE, 0, &[text(1, name)])]) {
             Err(Errno::ENOENT) => Ok(()),
             result => result,
         }
@@ -264,7 +230,7 @@ impl Link {
     fn is_empty(&self, table: &str) -> nix::Result<bool> {
         for version in &VERSIONS {
             let parts = [text(1, table), text(2, version.set)];
-            let elements = match self.ask(message(message::GET_ELEMENTS, DUMP, &parts)) {
+            let elements = match self.0.ask(message(message::GET_ELEMENTS, DUMP, &parts)) {
                 Err(Errno::ENOENT) => continue,
                 elements => elements?,
             };
@@ -279,7 +245,7 @@ impl Link {
 
     /// All tables of the family: name, and whether somebody owns it.
     fn tables(&self) -> nix::Result<Vec<(String, bool)>> {
-        let bodies = self.ask(message(message::GET_TABLE, DUMP, &[]))?;
+        let bodies = self.0.ask(message(message::GET_TABLE, DUMP, &[]))?;
         let table = |body: Vec<u8>| {
             let name = find(&body, 1)?;
             let name = String::from_utf8_lossy(name.strip_suffix(&[0])?).into_owned();
@@ -290,114 +256,6 @@ impl Link {
         };
         Ok(bodies.into_iter().filter_map(table).collect())
     }
-
-    /// Has all messages done, or none.
-    fn transact(&self, messages: Vec<(u16, u16, Vec<u8>)>) -> nix::Result<()> {
-        const BEGIN: u16 = 16;
-        const END: u16 = 17;
-        const ACK: u16 = 4;
-        // The subsystem that the batch is for, in network order.
-        let frame = |kind| (kind, 0, vec![0, 0, 0, 10]);
-        let count = messages.len();
-        let acknowledged = messages.into_iter().map(|(kind, flags, body)| (kind, flags | ACK, body));
-        let all = std::iter::once(frame(BEGIN)).chain(acknowledged).chain(std::iter::once(frame(END)));
-        self.send(all)?;
-        let mut done = 0;
-        while done < count {
-            for answer in self.receive()? {
-                if let Answer::Done(error) = answer {
-                    Errno::result(-error).map_err(|_| Errno::from_raw(error))?;
-                    done += 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The bodies of all answers to a question.
-    fn ask(&self, question: (u16, u16, Vec<u8>)) -> nix::Result<Vec<Vec<u8>>> {
-        self.send(std::iter::once(question))?;
-        let mut bodies = Vec::new();
-        loop {
-            for answer in self.receive()? {
-                match answer {
-                    Answer::Body(body) => bodies.push(body),
-                    Answer::Done(0) => return Ok(bodies),
-                    Answer::Done(error) => return Err(Errno::from_raw(error)),
-                }
-            }
-        }
-    }
-
-    fn send(&self, messages: impl Iterator<Item = (u16, u16, Vec<u8>)>) -> nix::Result<()> {
-        const REQUEST: u16 = 1;
-        let mut bytes = Vec::new();
-        for ((kind, flags, body), sequence) in messages.zip(1u32..) {
-            let len = u32::try_from(body.len() + 16).map_err(|_| Errno::EMSGSIZE)?;
-            bytes.extend_from_slice(&len.to_ne_bytes());
-            bytes.extend_from_slice(&kind.to_ne_bytes());
-            bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-            bytes.extend_from_slice(&sequence.to_ne_bytes());
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&body);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map(drop)
-    }
-
-    fn receive(&self) -> nix::Result<Vec<Answer>> {
-        let mut bytes = vec![0; 1 << 18];
-        let len = recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::empty())?;
-        bytes.truncate(len);
-        Ok(answers(&bytes))
-    }
-}
-
-/// What the kernel says.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// One of the things that were asked for: its attributes.
-    Body(Vec<u8>),
-    /// A message was done, or all were told; 0 or the error.
-    Done(i32),
-}
-
-/// The messages in a datagram.
-fn answers(mut bytes: &[u8]) -> Vec<Answer> {
-    const ERROR: u16 = 2;
-    const DONE: u16 = 3;
-    const HEADER_BYTES: usize = 16;
-    let mut all = Vec::new();
-    while let (Some(len), Some(kind)) = (word(bytes, 0), half(bytes, 4)) {
-        let len = usize::try_from(len).unwrap_or(0);
-        let Some(body) = bytes.get(HEADER_BYTES..len) else { break };
-        all.push(match kind {
-            ERROR | DONE => Answer::Done(word(body, 0).map_or(0, |error| -error.cast_signed())),
-            _ => Answer::Body(body.get(4..).unwrap_or_default().to_vec()),
-        });
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    all
-}
-
-/// The value of an attribute.
-fn find(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    const KIND: u16 = 0x3fff;
-    loop {
-        let len = usize::from(half(bytes, 0)?);
-        if half(bytes, 2)? & KIND == wanted {
-            return bytes.get(4..len);
-        }
-        bytes = bytes.get(len.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|half| u16::from_ne_bytes(*half))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
 }
 
 #[cfg(test)]
@@ -415,16 +273,6 @@ mod tests {
             (version, bytes.len(), &bytes[16..20], &bytes[36..]),
             (10, 40, &[0, 80, 0, 0][..], &[1, 0, 0, 0][..])
         );
-    }
-
-    #[test]
-    fn odd_answers_are_no_answers() {
-        assert_eq!(answers(&[]), []);
-        assert_eq!(answers(&[200, 0, 0, 0, 2, 0, 0, 0]), []);
-        assert_eq!(answers(&[4; 20]), []);
-        assert_eq!(find(&[0; 64], 7), None);
-        assert_eq!(find(&[8, 0, 1, 0, 5, 6, 7, 8], 1), Some(&[5, 6, 7, 8][..]));
-        assert_eq!(find(&[9, 0, 1, 0, 5], 1), None);
     }
 
     /// In a network namespace of its own, where one can be had.
