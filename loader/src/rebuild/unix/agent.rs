@@ -20,8 +20,8 @@ use binfmt::note::unix::{UnixMessage, UnixSocket};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, connect, listen, recv, send, setsockopt,
-    socketpair, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, connect, listen, recv, send, setsockopt,
+    shutdown, socketpair, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -245,6 +245,8 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        // It ends by itself when nobody orders any more; that it has the socket, too, does not matter to shutdown(2).
+        let _ = shutdown(self.orders.as_raw_fd(), Shutdown::Both);
         let _ = kill(self.pid, Signal::SIGKILL);
         while waitpid(self.pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
     }
