@@ -58,6 +58,7 @@ fn collect_one(
     let (mut note, pieces) = match transport.map_err(|error| socket.failed("asking for the state", error))? {
         Found::Saved(note, pieces) => (*note, pieces),
         Found::NotSaved(what, advice) => return Ok(Fate::Advised(what, advice)),
+        Found::NotYet(what, advice) => return Ok(Fate::NotYet(what, advice)),
     };
     note.description = socket.description;
     note.content =
@@ -72,6 +73,8 @@ enum Found {
     Saved(Box<InetSocket>, Vec<Piece>),
     /// What it is, and what to do about it.
     NotSaved(String, String),
+    /// The same, and it may be otherwise in a moment.
+    NotYet(String, String),
 }
 
 /// Something that was received, and from whom.

@@ -49,8 +49,8 @@ pub enum Fate {
     Outside(String),
     /// It is named and refused, or comes back closed; what it is: "a socket that ...".
     NotSaved(String),
-    /// The same as `NotSaved`, and it may be otherwise in a moment.
-    NotYet(String),
+    /// The same as `NotSaved`, and it may be otherwise in a moment; what to do about it.
+    NotYet(String, String),
     /// The same as `Outside`, with advice of its own.
     Advised(String, String),
 }
@@ -142,10 +142,8 @@ pub fn collect(
                 DescriptionKind::Outside
             }
             Fate::Outside(what) | Fate::NotSaved(what) => socket.open.not_saved(Allow::Socket, &what, out),
-            Fate::NotYet(what) => {
+            Fate::NotYet(what, advice) => {
                 if !socket.open.subject.options.allow.contains(&Allow::Socket) {
-                    let advice =
-                        format!("wait a moment, or `--allow {}` restores it closed", Allow::Socket.word());
                     out.passing(format!("{} is {what}", socket.open.name()), advice);
                 }
                 DescriptionKind::Closed

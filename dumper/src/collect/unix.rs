@@ -108,9 +108,23 @@ pub fn collect(
         let queue = queues.get(&held.inode()).unwrap_or(&unseen);
         Ok((held.inode(), Known::new(held, queue, &told, &waiting)?))
     });
-    let all: All<'_> = known.collect::<Result<_, Error>>()?;
+    let mut all: All<'_> = known.collect::<Result<_, Error>>()?;
     let mut fates: BTreeMap<u64, Fate> =
         all.iter().map(|(inode, known)| (*inode, fate(known, &all))).collect();
+    let mut files = BTreeMap::new();
+    for (inode, known) in &all {
+        if fates.get(inode) != Some(&Fate::Saved) || known.told.file.is_none() || known.name.is_empty() {
+            continue;
+        }
+        out.look_at(known.held.open.subject.pid());
+        match file::identify(known.held, &known.told, &known.name, out) {
+            Some(file) => drop(files.insert(*inode, file)),
+            None => {
+                let what = format!("a socket whose file, {}, is not at its place", text(&known.name));
+                fates.insert(*inode, Fate::NotSaved(what));
+            }
+        }
+    }
     // What is connected to one that cannot be saved cannot be either.
     loop {
         let is_saved = |inode: &u64| fates.get(inode) == Some(&Fate::Saved);
@@ -120,28 +134,16 @@ pub fn collect(
         let Some(lost) = all.values().find(is_lost).map(|known| known.held.inode()) else { break };
         fates.insert(lost, Fate::NotSaved("a socket whose peer cannot be saved".to_owned()));
     }
+    let decided =
+        all.iter().filter_map(|(inode, known)| Some((known.held.description, fates.get(inode)?.clone())));
+    let decided = decided.collect();
+    all.retain(|inode, _| fates.get(inode) == Some(&Fate::Saved));
     for (inode, known) in &all {
-        if fates.get(inode) == Some(&Fate::Saved) {
-            out.look_at(known.held.open.subject.pid());
-            let identity = if known.told.file.is_some() && !known.name.is_empty() {
-                file::identify(known.held, &known.told, &known.name, out)
-            } else {
-                Some(FileIdentity::default())
-            };
-            match identity {
-                Some(identity) => {
-                    let note = note(known, identity, &all, out)?;
-                    out.note(note);
-                }
-                None => {
-                    let what = format!("a socket whose file, {}, is not at its place", text(&known.name));
-                    fates.insert(*inode, Fate::NotSaved(what));
-                }
-            }
-        }
+        out.look_at(known.held.open.subject.pid());
+        let note = note(known, files.remove(inode).unwrap_or_default(), &all, out)?;
+        out.note(note);
     }
-    let fates = all.iter().filter_map(|(inode, known)| Some((known.held.description, fates.remove(inode)?)));
-    Ok(fates.collect())
+    Ok(decided)
 }
 
 fn text(name: &[u8]) -> Text {
@@ -164,13 +166,16 @@ fn fate(known: &Known<'_>, all: &All<'_>) -> Fate {
     if known.queue.reset && (state != UnixState::PeerGone || known.is(libc::SOCK_DGRAM)) {
         return not_saved("with an error that waits to be told");
     }
+    // Most servers accept at once.
+    let not_yet = |what: &str| {
+        let advice = "wait a moment, or `--allow socket` restores it closed";
+        Fate::NotYet(format!("a socket {what}"), advice.to_owned())
+    };
     if known.told.pending.iter().any(|inode| !is_ours(inode)) {
-        return not_saved("where a connection waits whose other end is gone or outside of the tree");
+        return not_yet("where a connection waits whose other end is gone or outside of the tree");
     }
     if state == UnixState::Pending && known.unread != 0 {
-        // Most servers accept at once.
-        let what = "a socket that has sent something over a connection which nobody has accepted yet";
-        return Fate::NotYet(what.to_owned());
+        return not_yet("that has sent something over a connection which nobody has accepted yet");
     }
     if state == UnixState::PeerGone && !known.peer_name.is_empty() && !listens(&known.peer_name) {
         return not_saved(&format!("whose peer, {}, is gone", text(&known.peer_name)));
@@ -210,12 +215,12 @@ fn fate_of_datagrams(known: &Known<'_>, all: &All<'_>) -> Fate {
 fn note(
     known: &Known<'_>,
     file: FileIdentity,
-    all: &All<'_>,
+    saved: &All<'_>,
     out: &mut Collected,
 ) -> Result<UnixSocket, Error> {
     let Known { held, told, queue, name, peer_name, .. } = known;
     let failed = |error| held.failed("asking who is the peer", error);
-    let description = |inode: &u64| all.get(inode).map_or(0, |other| other.held.description);
+    let description = |inode: &u64| saved.get(inode).map_or(0, |other| other.held.description);
     let state = known.state();
     let credentials = getsockopt(&held.duplicate, sockopt::PeerCredentials).map_err(failed)?;
     let bytes = queue.messages.iter().flat_map(|message| &message.bytes).copied().collect();
@@ -227,7 +232,7 @@ fn note(
         peer_name: peer_name.clone().into(),
         file,
         backlog: if state == UnixState::Listening { told.backlog } else { 0 },
-        pending: told.pending.iter().map(description).collect(),
+        pending: told.pending.iter().filter(|inode| saved.contains_key(inode)).map(description).collect(),
         shut_read: told.shutdown & RCV_SHUTDOWN != 0,
         shut_write: told.shutdown & SEND_SHUTDOWN != 0,
         reset: queue.reset,

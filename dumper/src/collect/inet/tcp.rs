@@ -140,7 +140,7 @@ pub(super) fn collect(
                 "connection",
                 "connections",
             );
-            return Ok(Found::NotSaved(
+            return Ok(Found::NotYet(
                 format!("a TCP socket at {} where {many} wait to be accepted", note.local),
                 "try again when they have been; `--tcp=reset` gives them up".to_owned(),
             ));
@@ -154,7 +154,7 @@ pub(super) fn collect(
         state::CLOSE => return over(socket, note),
         _ if may_reset => return over(socket, note),
         _ => {
-            return Ok(Found::NotSaved(
+            return Ok(Found::NotYet(
                 format!("a TCP socket at {} that is being connected", note.local),
                 "try again when it is; `--tcp=reset` gives it up".to_owned(),
             ));
