@@ -26,7 +26,7 @@ pub mod write;
 use allow::Allow;
 use binfmt::address::Pid;
 use binfmt::image::{Layout, Segment};
-use collect::inet::Tcp;
+use collect::inet::{Hold, Tcp};
 use collect::{Collected, Outcome};
 use error::{Error, Findings};
 use freeze::Tree;
@@ -96,7 +96,10 @@ pub fn checkpoint(options: &Options) -> Result<Report, Error> {
     }
     let image_bytes = write(root, &collected, &sink)?;
     let (processes, threads) = (tree.order().len(), tree.thread_count());
-    let remarks = collected.findings.remark_lines().collect();
+    let mut remarks: Vec<String> = collected.findings.remark_lines().collect();
+    if options.afterwards == Afterwards::Stop {
+        remarks.extend(collected.hold.as_ref().map(Hold::remark));
+    }
     let frozen = parting::release(tree, sink, options.afterwards, &collected)?;
     Ok(Report { processes, threads, image_bytes, frozen, remarks })
 }

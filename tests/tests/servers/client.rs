@@ -2,7 +2,7 @@
 
 use crate::kinds::PAGE;
 use ckpt_tests::{Outcome, Stopped};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +52,41 @@ pub(crate) fn idle(port: u16) -> Outcome<TcpStream> {
         return Ok(stream);
     }
     Err(Stopped::Failed(format!("the server at port {port} said {:?}", String::from_utf8_lossy(&first))))
+}
+
+/// A connection that is kept, and over which the page is asked for again and again.
+pub(crate) struct Kept {
+    stream: BufReader<TcpStream>,
+}
+
+impl Kept {
+    pub(crate) fn connect(port: u16) -> Outcome<Kept> {
+        let mut kept = Kept { stream: BufReader::new(connect(port)?) };
+        kept.page()?;
+        Ok(kept)
+    }
+
+    /// Asks for the page, and expects it.
+    pub(crate) fn page(&mut self) -> Outcome<()> {
+        self.stream.get_mut().write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let begin = head.len();
+            if self.stream.read_line(&mut head)? == 0 {
+                return Err(Stopped::Failed(format!("a kept connection ended after {head:?}")));
+            }
+            let line = head.get(begin..).unwrap_or_default().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        match head.starts_with("HTTP/1.1 200 ") && body == PAGE.as_bytes() {
+            true => Ok(()),
+            false => Err(Stopped::Failed(format!("a kept connection said {head:?}"))),
+        }
+    }
 }
 
 /// A connection on which nothing takes for ever.

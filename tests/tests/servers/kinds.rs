@@ -62,8 +62,12 @@ pub(crate) fn postgres_programs() -> PathBuf {
 }
 
 /// Asked for a page all the time, killed and resumed, and its port taken.
-const WEB: &[(&str, Test)] =
-    &[("running", web::run_on), ("killed", web::killed_and_resumed), ("taken", web::port_is_taken)];
+const WEB: &[(&str, Test)] = &[
+    ("running", web::run_on),
+    ("killed", web::killed_and_resumed),
+    ("kept", web::kept),
+    ("taken", web::port_is_taken),
+];
 
 /// What most servers have in common.
 const SERVER: Kind = Kind {

@@ -1,6 +1,6 @@
 //! What is done to every server that is asked for a page.
 
-use crate::client::{Asker, idle};
+use crate::client::{Asker, Kept, idle};
 use crate::server::{IMAGE, Server};
 use ckpt_tests::tools::{self, User};
 use ckpt_tests::{Outcome, Stopped};
@@ -58,6 +58,31 @@ pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
         server.reload(&members, signal)?;
         server.ask()?;
     }
+    server.ends(resumed)
+}
+
+/// Killed and resumed, while a client asks all the time over one connection, and another one has one that rests: neither
+/// notices.
+pub(crate) fn kept(server: &Server<'_>) -> Outcome<()> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let members = server.members()?;
+    let (mut asks, mut rests) = (Kept::connect(server.port)?, Kept::connect(server.port)?);
+    let asker = Asker::start(move || {
+        std::thread::sleep(PAUSE);
+        asks.page()
+    });
+    std::thread::sleep(5 * PAUSE);
+    server.dump(&["--kill"])?;
+    server.has_ended(&members)?;
+    std::thread::sleep(5 * PAUSE);
+    let resumed = server.resume()?;
+    std::thread::sleep(5 * PAUSE);
+    let answered = asker.stop()?;
+    rests.page()?;
+    if answered < 5 {
+        return Err(Stopped::Failed(format!("a client was answered {answered} times")));
+    }
+    drop(rests);
     server.ends(resumed)
 }
 

@@ -246,6 +246,14 @@ impl Hold {
         self.link.hold(&self.name, &self.flows, Until::Elapsed(time))
     }
 
+    /// What who lets the program run on without a resume must do.
+    pub fn remark(&self) -> String {
+        format!(
+            "the peers of its TCP connections are held back: before it runs on, `nft delete table inet {}`",
+            self.name
+        )
+    }
+
     /// Ends that.
     pub fn release(&self) -> Result<(), Errno> {
         self.link.release(&self.name)
