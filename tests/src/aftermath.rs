@@ -61,6 +61,14 @@ pub fn look(folder: &Path, beats: Beats, old: Pid) -> Outcome<Left> {
     }
 }
 
+/// Removes the System V segments that a process has made which was killed, and that nobody has attached.
+pub fn remove_segments_of(maker: Pid) {
+    let is_its = |pid: u32| pid == maker.as_raw().unsigned_abs();
+    for left in binfmt::note::shm::list().iter().filter(|it| is_its(it.creator_pid) && it.attached == 0) {
+        let _ = Command::new("ipcrm").args(["-m", &left.ipc.id.to_string()]).status();
+    }
+}
+
 /// Removes the System V objects of the target that had this process id, and says whether it had some.
 pub fn remove_objects(pid: Pid) -> bool {
     const KEY: u32 = 0x6b00_0000;

@@ -28,6 +28,7 @@ pub(crate) struct Server<'a> {
 impl Drop for Server<'_> {
     fn drop(&mut self) {
         aftermath::end_all_in(&self.folder);
+        aftermath::remove_segments_of(self.root);
     }
 }
 
