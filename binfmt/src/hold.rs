@@ -188,6 +188,15 @@ fn table(name: &str, flows: &[Flow], until: Until) -> Vec<Message> {
     all
 }
 
+/// Whether a table could bear this name for an image: only such are ever removed.
+pub fn is_ours(name: &str) -> bool {
+    const LEN_MAX: usize = 64;
+    let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+    !rest.is_empty()
+        && name.len() <= LEN_MAX
+        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// Speaks with the packet filter.
 #[derive(Debug)]
 pub struct Link(Netlink);
@@ -203,8 +212,11 @@ impl Link {
         self.0.transact(BATCH, table(name, flows, until))
     }
 
-    /// Removes a table, if it is there.
+    /// Removes a table of ours, if it is there.
     pub fn release(&self, name: &str) -> nix::Result<()> {
+        if !is_ours(name) {
+            return Err(Errno::EINVAL);
+        }
         match self.0.transact(BATCH, vec![message(message::DELETE_TABLE, 0, &[text(1, name)])]) {
             Err(Errno::ENOENT) => Ok(()),
             result => result,
@@ -311,6 +323,7 @@ mod tests {
             assert_eq!(names(&link), ["other", "ckpt-b"]);
             link.release("ckpt-b").unwrap();
             link.release("ckpt-b").unwrap();
+            assert_eq!(link.release("other"), Err(Errno::EINVAL), "somebody else's");
             assert_eq!(names(&link), ["other"]);
         });
         done.join().unwrap();

@@ -1,6 +1,7 @@
 //! What the loader relies on of IP sockets.
 
 use super::Checker;
+use crate::hold;
 use crate::image::{Image, Owner};
 use crate::note::inet::{InetAddress, InetConnection, InetSocket, InetState};
 use crate::note::socket::Socket;
@@ -36,7 +37,8 @@ pub(super) fn check(image: &Image, checker: &mut Checker) {
         const SHIFT_MAX: u8 = 14;
         let is_possible = agreed.send_shift <= SHIFT_MAX
             && agreed.receive_shift <= SHIFT_MAX
-            && window.send_max_bytes >= window.send_bytes;
+            && window.send_max_bytes >= window.send_bytes
+            && (connection.hold.0.is_empty() || hold::is_ours(&connection.hold.to_string()));
         if !is_possible || image.about::<InetSocket>(id).next().is_none() {
             checker.wrong.push(format!("no TCP connection is like that of description {id}"));
         }
