@@ -4,29 +4,36 @@
 
 use super::storage;
 use crate::sys;
-use binfmt::note::inet::{InetConnection, InetSocket};
+use binfmt::note::inet::{InetAddress, InetConnection, InetSocket};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, sendto};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 const FIN_AND_ACK: u8 = 0x11;
 const TCP_BYTES: u16 = 20;
 
-/// Says it.
-pub(super) fn say(socket: &InetSocket, connection: &InetConnection) -> nix::Result<()> {
+fn ip(address: &InetAddress) -> nix::Result<IpAddr> {
+    address.ip().map(|ip| ip.to_canonical()).ok_or(Errno::EINVAL)
+}
+
+/// A raw socket by which it can be said.
+pub(super) fn prepare(socket: &InetSocket) -> nix::Result<OwnedFd> {
     const IP_HDRINCL: i32 = 3;
     const IPV6_HDRINCL: i32 = 36;
-    let ip = |address: &binfmt::note::inet::InetAddress| Some(address.ip()?.to_canonical());
-    let (own, peer) = ip(&socket.local).zip(ip(&socket.peer)).ok_or(Errno::EINVAL)?;
-    let segment = segment(socket, connection);
-    let (domain, level, name) = match own {
+    let (domain, level, name) = match ip(&socket.local)? {
         IpAddr::V4(_) => (libc::AF_INET, libc::IPPROTO_IP, IP_HDRINCL),
         IpAddr::V6(_) => (libc::AF_INET6, libc::IPPROTO_IPV6, IPV6_HDRINCL),
     };
-    let packet = packet(own, peer, segment).ok_or(Errno::EINVAL)?;
     let raw = sys::make_socket(domain, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
     sys::set_socket_option(raw.as_fd(), level, name, &1i32.to_ne_bytes())?;
+    Ok(raw)
+}
+
+/// Says it.
+pub(super) fn say(raw: &OwnedFd, socket: &InetSocket, connection: &InetConnection) -> nix::Result<()> {
+    let (own, peer) = (ip(&socket.local)?, ip(&socket.peer)?);
+    let packet = packet(own, peer, segment(socket, connection)).ok_or(Errno::EINVAL)?;
     let bytes = match own {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),

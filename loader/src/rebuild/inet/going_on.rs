@@ -16,11 +16,23 @@ use binfmt::note::inet::{InetConnection, InetEnds, InetState};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the end of a connection may take to come over the loopback.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The peer has said its end.
+const PEERS: &[InetEnds] = &[InetEnds::Peer, InetEnds::OwnFirst, InetEnds::PeerFirst];
+
+/// Tells what cannot be undone any more.
+fn tell(result: Result<()>) {
+    if let Err(error) = result {
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stderr(), "ckpt: {error}");
+    }
+}
 
 /// What the midwife keeps of the shelf.
 #[derive(Debug)]
@@ -34,6 +46,8 @@ struct Connection<'a> {
     saved: Saved<'a>,
     note: &'a InetConnection,
     fd: OwnedFd,
+    /// By which the peer's end is said.
+    raw: Option<OwnedFd>,
 }
 
 impl<'a> Connections<'a> {
@@ -45,31 +59,39 @@ impl<'a> Connections<'a> {
             let note = image.about::<InetConnection>(id).next();
             let (Some(note), Some(fd)) = (note, shelf.description(id)) else { continue };
             let fd = dup_above(fd.as_raw_fd(), 0).map_err(|error| saved.failed("keep", error))?;
-            connections.push(Connection { saved, note, fd });
+            let says = !note.within && PEERS.contains(&note.ends);
+            let raw = says.then(|| ending::prepare(saved.note)).transpose();
+            let raw = raw.map_err(|error| {
+                saved.failed(
+                    "say the peer's end, which takes CAP_NET_RAW (--tcp=reset does without), of",
+                    error,
+                )
+            })?;
+            connections.push(Connection { saved, note, fd, raw });
         }
         let names = image.all::<InetConnection>().map(|note| note.hold.to_string());
         Ok(Connections { all: connections, holds: names.filter(|name| !name.is_empty()).collect() })
     }
 
-    /// Has all of them go on.
+    /// Has all of them go on. From the first that does nothing ends the resume any more: a peer would hear of it.
     pub fn go_on(&self) -> Result<()> {
         self.let_through()?;
         for one in &self.all {
-            let failed = |error| one.saved.failed("let go on", error);
-            repair(&one.fd, Repair::Off).map_err(failed)?;
-            one.saved.reuse_address(&one.fd, one.saved.has(libc::SO_REUSEADDR))?;
+            let gone_on = repair(&one.fd, Repair::Off).map_err(|error| one.saved.failed("let go on", error));
+            tell(gone_on);
+            tell(one.saved.reuse_address(&one.fd, one.saved.has(libc::SO_REUSEADDR)));
         }
         // In the order in which they were said.
         let said = |ends: &'static [InetEnds]| self.all.iter().filter(|one| ends.contains(&one.note.ends));
-        said(&[InetEnds::Own, InetEnds::OwnFirst]).try_for_each(Connection::end)?;
-        for one in said(&[InetEnds::Peer, InetEnds::OwnFirst, InetEnds::PeerFirst]) {
-            if !one.note.within {
-                ending::say(one.saved.note, one.note)
-                    .map_err(|error| one.saved.failed("say the peer's end of", error))?;
-            }
-            one.await_end();
+        said(&[InetEnds::Own, InetEnds::OwnFirst]).for_each(|one| tell(one.end()));
+        for one in &self.all {
+            let said = one.raw.as_ref().map_or(Ok(()), |raw| ending::say(raw, one.saved.note, one.note));
+            tell(said.map_err(|error| one.saved.failed("say the peer's end of", error)));
         }
-        said(&[InetEnds::PeerFirst]).try_for_each(Connection::end)
+        let start = Instant::now();
+        said(PEERS).for_each(|one| one.await_end(start));
+        said(&[InetEnds::PeerFirst]).for_each(|one| tell(one.end()));
+        Ok(())
     }
 
     /// Lets the segments of the peers come.
@@ -101,11 +123,10 @@ impl Connection<'_> {
     }
 
     /// Waits until the peer's end has come. If it is still on the way, it comes.
-    fn await_end(&self) {
+    fn await_end(&self, start: Instant) {
         const CLOSE_WAIT: u8 = 8;
         const LAST_ACK: u8 = 9;
         const CLOSING: u8 = 11;
-        let start = Instant::now();
         let has_come = || {
             let state = sys::tcp_state(self.fd.as_fd()).unwrap_or(CLOSE_WAIT);
             [CLOSE_WAIT, LAST_ACK, CLOSING].contains(&state)
