@@ -24,7 +24,7 @@ record! {
         creator: u32,
         /// Group id of the creator.
         creator_group: u32,
-        /// When it was made or its owner or mode were set, in seconds since 1970; by this a resume knows whether it still is
+        /// When it was made or its owner or mode (or a semaphore's value, by SETVAL) were set, in seconds since 1970; by this a resume knows whether it still is
         /// the same one. Linux lets nobody set it.
         change_time: u64,
     }
@@ -46,7 +46,12 @@ impl IpcObject {
 
     /// Whether `found`, which is there now, is this very object: whatever sets its owner or mode changes the time.
     pub fn is_same(&self, found: &IpcObject) -> bool {
-        let of = |it: &IpcObject| (it.id, it.key, it.change_time, it.creator, it.creator_group);
+        self.is_alike(found) && self.change_time == found.change_time
+    }
+
+    /// The same but for that time, which setting the value of a semaphore changes, too.
+    pub fn is_alike(&self, found: &IpcObject) -> bool {
+        let of = |it: &IpcObject| (it.id, it.key, it.creator, it.creator_group);
         of(self) == of(found)
     }
 }

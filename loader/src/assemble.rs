@@ -10,7 +10,7 @@ use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::{
-    cgroup, credential, filesystem, limit, lock, mapping, sem, task, terminal, thread, timer,
+    cgroup, credential, filesystem, limit, lock, mapping, msg, sem, task, terminal, thread, timer,
 };
 use crate::rebuild::{descriptor, epoll};
 use crate::shelf::Shelf;
@@ -108,6 +108,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
     let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;
+    msg::rebuild(world, root)?;
     sem::rebuild(world, root)?;
     thread::new_tid::give(image, root, memory, stage.identity)?;
     // Who is inside of a pid namespace of the tree has no name for her.

@@ -17,6 +17,14 @@ mod standing;
 
 pub use standing::{Standing, ToMake, Whole};
 
+/// Set beside an id in the control pages: others use the object. Ids are less.
+const JOINED: u32 = 1 << 31;
+
+/// The id of an object that stands, and whether others use it, as the control pages have them.
+pub fn of_word(word: u32) -> (u32, bool) {
+    (word & !JOINED, word & JOINED != 0)
+}
+
 /// What becomes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -49,29 +57,36 @@ struct Known {
     maker: u32,
     /// How many use it.
     users: u64,
+    /// Whether its time need not be the same: values of semaphores change it, and in one boot no id is given twice.
+    time_may_differ: bool,
 }
 
 impl Known {
     fn is_same(&self, there: &Known) -> bool {
         // A process of another pid namespace has no id.
         let same_maker = self.maker == there.maker || self.maker == 0 || there.maker == 0;
-        self.object.is_same(&there.object) && self.size == there.size && same_maker
+        let same_time = self.time_may_differ || self.object.change_time == there.object.change_time;
+        self.object.is_alike(&there.object) && same_time && self.size == there.size && same_maker
     }
 }
 
 /// The objects of an image, each as a resume knows it.
 fn wanted(image: &Image) -> Vec<(IpcKind, Known)> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let same_boot =
+        image.all::<binfmt::note::host::Host>().any(|host| host.boot_id.0 == boot.trim().as_bytes());
     let segments = image.all::<SharedSegment>().map(|segment| Known {
         object: segment.ipc.clone(),
         size: segment.size_bytes,
         maker: segment.creator_pid,
-        users: 0,
+        ..Known::default()
     });
     let queues =
         image.all::<SystemVQueue>().map(|queue| Known { object: queue.ipc.clone(), ..Known::default() });
     let sets = image.all::<SemaphoreSet>().map(|set| Known {
         object: set.ipc.clone(),
         size: set.semaphores.len() as u64,
+        time_may_differ: same_boot,
         ..Known::default()
     });
     let segments = segments.map(|known| (IpcKind::Segment, known));
@@ -89,7 +104,7 @@ fn there(kind: IpcKind, line: &ipc::Listed) -> Known {
     match kind {
         IpcKind::Segment => {
             let Listed { size_bytes, creator_pid, attached, .. } = Listed::from(line);
-            Known { object, size: size_bytes, maker: creator_pid, users: attached }
+            Known { object, size: size_bytes, maker: creator_pid, users: attached, time_may_differ: false }
         }
         IpcKind::Queue => {
             let traffic = Traffic::from(line);
@@ -243,6 +258,10 @@ mod tests {
         assert_eq!(decide(&[known()], false), Ok(Fate::Reuse));
         assert_eq!(decide(&[of(|it| it.users = 2)], false), Ok(Fate::Join));
         assert_eq!(decide(&[of(|it| it.maker = 5)], false), Ok(Fate::Reuse), "of whom nothing was known");
+        assert_eq!(decide(&[of(|it| it.object.change_time = 101)], true).ok(), None);
+        let semaphores = of(|it| it.time_may_differ = true);
+        let changed = [of(|it| it.object.change_time = 101)];
+        assert_eq!(fate(IpcKind::Semaphores, &semaphores, &changed, true), Ok(Fate::Reuse));
         let others = [
             of(|it| it.object.change_time = 101),
             of(|it| (it.object.id, it.object.key) = (5, 9)),

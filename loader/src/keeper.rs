@@ -144,7 +144,7 @@ fn work<'a>(
         for (index, (what, fate)) in objects().filter(|(_, (it, _))| it.gives_up_its_key() == first) {
             Standing::make(image, what, *fate, made)?;
             if let Some(standing) = made.last() {
-                control.set_ipc(index, standing.id);
+                control.set_ipc(index, standing.word());
             }
         }
     }

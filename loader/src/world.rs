@@ -160,8 +160,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// The id that the System V object has now which was `id`, once it stands.
-    pub fn ipc_id(&self, kind: IpcKind, id: u32) -> Result<u32> {
+    /// The id that the System V object has now which was `id`, once it stands, and whether others use it.
+    pub fn ipc(&self, kind: IpcKind, id: u32) -> Result<(u32, bool)> {
         let mut patience = Patience::default();
         while self.control.ipc_state() == IpcState::Missing {
             self.check_others()?;
@@ -169,7 +169,9 @@ impl<'a> World<'a> {
         }
         self.check_others()?;
         let place = ipc::objects(self.image).position(|(of, object)| of == kind && object.id == id);
-        place.map(|place| self.control.ipc(place)).ok_or(Error::Internal("a System V object is missing"))
+        place
+            .map(|place| crate::ipc::of_word(self.control.ipc(place)))
+            .ok_or(Error::Internal("a System V object is missing"))
     }
 
     /// The objects of shared memory that are mapped in `memory`, or in one that is forked from it without an exec.

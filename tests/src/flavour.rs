@@ -194,6 +194,7 @@ impl Trial<'_> {
         self.dump(&guest, &[])?;
         self.compare(before, &guest, Between::Dump)?;
         self.check_image()?;
+        image::check(&self.image(), &self.spec.show_first, &self.stage.folder, self.tools)?;
         self.go(guest, "original")
     }
 
@@ -211,6 +212,7 @@ impl Trial<'_> {
         let pid = guest.pid;
         // A resumed guest is dumped over the image that it came from.
         self.dump(&guest, &["--kill"])?;
+        self.check_image()?;
         guest.was_killed()?;
         self.resume(Ids::Keep(pid), before)
     }

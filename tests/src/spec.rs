@@ -3,6 +3,7 @@
 //! ```text
 //! //# expect: resumes                    or: refused "text that stands in the message"
 //! //# show: mapping shared=true          a note of this word that has all these fields, with these values
+//! //# show-first: inotify unread_bytes=32   the same of the original's image alone, not of a copy's
 //! //# needs: root                        or: kernel 6.13, huge-pages 2, capability sys_resource, config ANON_VMA_NAME
 //! //# flavours: running killed           default: all
 //! //# tasks: 4                           it has so many processes, those that have ended too; default: 1
@@ -25,6 +26,8 @@ pub struct Spec {
     pub expect: Expect,
     /// What must stand in the image.
     pub show: Vec<Show>,
+    /// What must stand in an image of the original; in that of a copy it is otherwise.
+    pub show_first: Vec<Show>,
     /// What the machine must have.
     pub needs: Vec<Need>,
     /// In which flavours it can run; empty for all.
@@ -54,6 +57,7 @@ impl Default for Spec {
         Spec {
             expect: Expect::Resumes,
             show: Vec::new(),
+            show_first: Vec::new(),
             needs: Vec::new(),
             flavours: Vec::new(),
             state: State::Running,
@@ -139,6 +143,9 @@ pub fn parse(source: &str) -> Result<Spec, String> {
             "expect" => {
                 expects = true;
                 spec.expect = expect(value).ok_or_else(|| wrong("neither resumes nor refused \"text\""))?;
+            }
+            "show-first" => {
+                spec.show_first.push(show(value).ok_or_else(|| wrong("not WORD FIELD=VALUE..."))?);
             }
             "show" => spec.show.push(show(value).ok_or_else(|| wrong("not WORD FIELD=VALUE..."))?),
             "needs" => spec.needs.push(need(value).ok_or_else(|| wrong("an unknown need"))?),

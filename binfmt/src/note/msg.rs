@@ -12,9 +12,9 @@ record! {
         capacity_bytes: u64,
         /// The messages that wait, in their order.
         messages: Vec<SystemVMessage>,
-        /// Process id of who has sent last; 0 for nobody. A resume does not bring it back.
+        /// Process id of who has sent last; 0 for nobody. After a resume it is this one, or another one of the tree.
         last_sender: u32,
-        /// Process id of who has received last; 0 for nobody. A resume does not bring it back.
+        /// Process id of who has received last; 0 for nobody. After a resume it is the same as who has sent.
         last_receiver: u32,
         /// When was last sent, in seconds since 1970. Linux lets nobody set this time, nor the one below.
         send_time: u64,

@@ -1,6 +1,6 @@
 //! Objects as they are made, filled and given to their owners.
 
-use super::{Fate, next_id};
+use super::{Fate, JOINED, next_id};
 use crate::error::{Error, Result};
 use crate::rebuild::{msg, prctl, sem, shm};
 use crate::sys;
@@ -69,7 +69,7 @@ impl<'a> Whole<'a> {
 pub struct Standing<'a> {
     what: Whole<'a>,
     /// Its id now.
-    pub id: u32,
+    id: u32,
     fate: Fate,
     /// Where a segment is attached: one that is to go when nobody has it any more goes with us.
     at: Option<u64>,
@@ -109,6 +109,11 @@ impl<'a> Standing<'a> {
                 .map_err(|error| self.what.failed("take", error))?;
         }
         Ok(())
+    }
+
+    /// What the control pages say of it.
+    pub fn word(&self) -> u32 {
+        if self.fate == Fate::Join { self.id | JOINED } else { self.id }
     }
 
     /// When all tasks have what they need of it: it gets its owner and permissions, and we leave it. In a user namespace of the

@@ -2,7 +2,7 @@
 //!
 //! Each process does operations that change no value in the end: what it undoes follows from those that are to be undone, and
 //! it is the one that changed a semaphore last where it was before. If it is killed before it lives, what it undoes comes
-//! to sets that are removed, or that were left by the end of the original just so.
+//! to sets that are removed, or that were left by the end of the original just so. A set that others use is left alone.
 
 use crate::error::{Error, Result};
 use crate::sys;
@@ -39,7 +39,11 @@ pub fn rebuild(world: &World<'_>, task: &Task) -> Result<()> {
         if own.is_empty() {
             continue;
         }
-        let id = world.ipc_id(IpcKind::Semaphores, set.ipc.id)?;
+        let (id, is_joined) = world.ipc(IpcKind::Semaphores, set.ipc.id)?;
+        if is_joined {
+            // The end of the original has undone it already, and others have gone on from there.
+            continue;
+        }
         for number in own {
             touch(id, set.semaphores.len(), number, by(number)).map_err(|error| {
                 Error::step(

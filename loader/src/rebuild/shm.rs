@@ -66,7 +66,7 @@ pub fn is_whole(mapping: &Mapping, object: &MappedObject) -> bool {
 pub fn attach(world: &World<'_>, mapping: &Mapping, object: &MappedObject, protection: u32) -> Result<()> {
     let segment = world.image.all::<SharedSegment>().find(|segment| segment.object == object.id);
     let segment = segment.ok_or(Error::Internal("an object is no segment"))?;
-    let id = world.ipc_id(IpcKind::Segment, segment.ipc.id)?;
+    let (id, _) = world.ipc(IpcKind::Segment, segment.ipc.id)?;
     let failed = |what| move |error| mapping::failed(what, mapping, error);
     // Attached with SHM_RDONLY, it can never be written.
     let flags = if mapping::has_flag(mapping, "mw") { 0 } else { libc::SHM_RDONLY };

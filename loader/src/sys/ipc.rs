@@ -159,12 +159,12 @@ pub fn send_message(id: u32, kind: i64, text: &[u8]) -> Result<(), Errno> {
     check(sent.into()).map(drop)
 }
 
-/// Takes the first message and drops it, whatever its length; ENOMSG if there is none.
-pub fn drop_message(id: u32) -> Result<(), Errno> {
+/// Takes the first message of a type (0: of any) and drops it, whatever its length; ENOMSG if there is none.
+pub fn drop_message(id: u32, wanted: i64) -> Result<(), Errno> {
     let mut kind = 0_i64;
     let flags = libc::IPC_NOWAIT | libc::MSG_NOERROR;
     // SAFETY: the kernel writes a long, and no text.
-    let taken = unsafe { libc::msgrcv(id.cast_signed(), (&raw mut kind).cast(), 0, 0, flags) };
+    let taken = unsafe { libc::msgrcv(id.cast_signed(), (&raw mut kind).cast(), 0, wanted, flags) };
     Errno::result(taken).map(drop)
 }
 

@@ -3,7 +3,7 @@
 //# may-differ: fd/5/flags O_TMPFILE says how a file was made, and the copy is opened through /proc
 //# may-differ: fd/5/link its name is the number of an inode that is gone, which another file can have got
 //# show: file presence=deleted
-//# show: file presence=unnamed
+//# show-first: file presence=unnamed
 /* Files without a name: deleted, deleted and opened twice, never named (O_TMPFILE). Their contents, holes and offsets are
  * carried along. */
 #include "../guest.h"

@@ -1,5 +1,5 @@
 //# expect: resumes
-//# show: inotify unread_bytes=32
+//# show-first: inotify unread_bytes=32
 /* Events that nobody has read: who runs on reads them; who was resumed is told that events were lost, and that before
  * everything that comes after. */
 #include "../guest.h"
