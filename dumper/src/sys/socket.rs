@@ -100,6 +100,14 @@ pub(crate) fn peek_pieces(fd: BorrowedFd<'_>, len: usize) -> Result<usize> {
     usize::try_from(found).map_err(|_| Errno::EIO)
 }
 
+/// Whether nothing more can come (POLLRDHUP, which nix does not know).
+pub(crate) fn has_read_end(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut one = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: the kernel reads and writes one structure.
+    Errno::result(unsafe { libc::poll(&raw mut one, 1, 0) })?;
+    Ok(one.revents & libc::POLLRDHUP != 0)
+}
+
 /// Sets from where MSG_PEEK looks; -1 for the first byte, always.
 pub(crate) fn set_peek_offset(fd: BorrowedFd<'_>, offset: i32) -> Result<()> {
     set_number(fd.as_raw_fd(), libc::SO_PEEK_OFF, offset)

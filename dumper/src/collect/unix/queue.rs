@@ -86,12 +86,13 @@ impl Queue {
             let room = if is_stream { waiting - at } else { ROOM_BYTES };
             let Some(message) = peek(socket, offset, room)? else { break };
             let seen = message.bytes.len();
-            // An empty packet cannot be told from the end.
-            if seen == 0 && kind != libc::SOCK_DGRAM && message.rights.is_empty() {
+            if seen == 0 && message.rights.is_empty() && is_end(socket, kind)? {
+                // An empty packet cannot be told from the end.
+                self.unreadable = (at < waiting).then_some("with messages behind an empty one, and an end");
                 break;
             }
             at += seen;
-            self.waits = seen > 0 || kind == libc::SOCK_DGRAM;
+            self.waits = seen > 0 || !is_stream;
             if is_stream && !message.rights.is_empty() {
                 self.messages.extend(before_rights(socket, offset, message)?);
             } else {
@@ -99,6 +100,15 @@ impl Queue {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether nothing that was read may be the end of everything.
+fn is_end(socket: BorrowedFd<'_>, kind: i32) -> Result<bool, Errno> {
+    match kind {
+        libc::SOCK_DGRAM => Ok(false),
+        libc::SOCK_SEQPACKET => sys::has_read_end(socket),
+        _ => Ok(true),
     }
 }
 

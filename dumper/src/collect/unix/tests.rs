@@ -30,14 +30,25 @@ fn a_look_takes_nothing_and_keeps_messages_apart() {
         for message in [&b"one"[..], b"", b"three"] {
             send(writer.as_raw_fd(), message, MsgFlags::empty()).expect("room");
         }
-        // An empty packet ends what can be told of packets.
-        let expected: &[&[u8]] =
-            if number == libc::SOCK_DGRAM { &[b"one", b"", b"three"] } else { &[b"one"] };
-        assert_eq!(all(&reader, number), expected, "{kind:?}");
+        assert_eq!(all(&reader, number), [&b"one"[..], b"", b"three"], "{kind:?}");
         let mut room = [0; 8];
         assert_eq!(recv(reader.as_raw_fd(), &mut room, MsgFlags::MSG_PEEK), Ok(3), "looks are as they were");
         assert_eq!(recv(reader.as_raw_fd(), &mut room, MsgFlags::empty()), Ok(3));
     }
+}
+
+#[test]
+fn an_empty_packet_before_an_end_is_named() {
+    let (reader, writer) = pair(SockType::SeqPacket);
+    for message in [&b"one"[..], b"", b"three"] {
+        send(writer.as_raw_fd(), message, MsgFlags::empty()).expect("room");
+    }
+    nix::sys::socket::shutdown(writer.as_raw_fd(), nix::sys::socket::Shutdown::Write).expect("an end");
+    let mut queue = queue::look(reader.as_fd(), libc::SOCK_SEQPACKET).expect("a look");
+    let wanted = [(reader.as_raw_fd(), libc::SO_PEEK_OFF, -1), (reader.as_raw_fd(), libc::SO_PASSCRED, 0)];
+    let _guard = sys::LookGuard::new(&wanted).expect("a guard");
+    queue.look_on(reader.as_fd(), libc::SOCK_SEQPACKET).expect("another look");
+    assert!(queue.unreadable.is_some(), "the third cannot be seen");
 }
 
 #[test]
