@@ -41,12 +41,11 @@ pub(crate) fn release(
             Ok(stood_still)
         }
         Afterwards::Stop => {
-            hold_back(collected, root, MOMENT)?;
-            signal(Signal::SIGSTOP)?;
-            hold_back(collected, root, LIFETIME)?;
-            let stood_still = tree.thaw()?;
-            sink.commit().inspect_err(|_| let_through(collected))?;
-            Ok(stood_still)
+            let stopped = hold_back(collected, root, MOMENT)
+                .and_then(|()| signal(Signal::SIGSTOP))
+                .and_then(|()| hold_back(collected, root, LIFETIME));
+            let done = stopped.and_then(|()| tree.thaw()).and_then(|time| sink.commit().map(|()| time));
+            done.inspect_err(|_| let_through(collected))
         }
         Afterwards::Kill => {
             sink.commit()?;

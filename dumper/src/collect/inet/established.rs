@@ -13,11 +13,14 @@ use crate::collect::Collected;
 use crate::error::Error;
 use crate::sys::{self, Asked, Told};
 use binfmt::hold::{Flow, Link, Until};
+use binfmt::note::FromNote;
 use binfmt::note::inet::{InetAddress, InetAgreement, InetConnection, InetWindow};
+use binfmt::note::task::Task;
 use binfmt::wire::Text;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -86,9 +89,17 @@ pub(super) fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<BTre
     }
     pair(&mut candidates);
     let may_repair = sys::may_repair();
+    let others = holders_outside(&candidates, out);
     let mut kept = Vec::new();
     for candidate in candidates {
         let id = candidate.socket.description;
+        if let Some(pid) = others.get(&candidate.socket.inode()) {
+            let what =
+                format!("{}, which process {pid} has open, too, who is not of the tree", candidate.name());
+            verdicts
+                .insert(id, Verdict::NotSaved(what, "end that process, or let this one run on".to_owned()));
+            continue;
+        }
         match candidate.verdict(may_repair).map_err(|error| candidate.socket.failed(ASKING, error))? {
             None => kept.push(candidate),
             Some(verdict) => drop(verdicts.insert(id, verdict)),
@@ -152,6 +163,10 @@ impl<'a> Candidate<'a> {
         };
         const OR_RESET: &str = "`--tcp=reset` gives it up: after a resume the program is told of a reset";
         Ok(match options.tcp {
+            // A look would move it (since Linux 6.9).
+            _ if self.socket.number(libc::SO_PEEK_OFF).is_ok_and(|offset| offset >= 0) => {
+                not_saved(" with SO_PEEK_OFF", "such a socket cannot be looked into")
+            }
             Some(Tcp::Reset) => Some(Verdict::Over),
             _ if !may_repair => not_saved(
                 "",
@@ -189,6 +204,33 @@ fn has_layer(socket: &Held<'_>) -> Result<bool, Errno> {
         Err(Errno::ENOPROTOOPT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Which of them somebody outside of the tree has open, by their inodes: what ends without a word for a program that is killed
+/// would for that one, too.
+fn holders_outside(candidates: &[Candidate<'_>], out: &Collected) -> BTreeMap<u64, u32> {
+    let stays = |one: &Candidate<'_>| one.socket.open.subject.options.afterwards == Afterwards::RunOn;
+    let inodes: BTreeSet<u64> = candidates.iter().map(|one| one.socket.inode()).collect();
+    if candidates.iter().all(stays) {
+        return BTreeMap::new();
+    }
+    let own: BTreeSet<u32> =
+        out.notes.iter().filter_map(|note| Task::from_note(note).map(|task| task.pid)).collect();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut found = BTreeMap::new();
+    for pid in pids.filter(|pid| !own.contains(pid) && *pid != std::process::id()) {
+        // Into whom one may not look has nothing of this user's, or everything.
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let link = fs::read_link(entry.path()).unwrap_or_default();
+            let inode =
+                link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+                found.insert(inode, pid);
+            }
+        }
+    }
+    found
 }
 
 /// Finds the two ends of connections within the tree.
