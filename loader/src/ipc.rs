@@ -72,6 +72,9 @@ impl Known {
 
 /// The objects of an image, each as a resume knows it.
 fn wanted(image: &Image) -> Vec<(IpcKind, Known)> {
+    if ipc::objects(image).next().is_none() {
+        return Vec::new();
+    }
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let same_boot =
         image.all::<binfmt::note::host::Host>().any(|host| host.boot_id.0 == boot.trim().as_bytes());
@@ -258,6 +261,15 @@ mod tests {
         assert_eq!(decide(&[known()], false), Ok(Fate::Reuse));
         assert_eq!(decide(&[of(|it| it.users = 2)], false), Ok(Fate::Join));
         assert_eq!(decide(&[of(|it| it.maker = 5)], false), Ok(Fate::Reuse), "of whom nothing was known");
+        let made = of(|it| it.maker = 5);
+        let of_segment = |there: Known| fate(IpcKind::Segment, &made, &[there], true);
+        assert_eq!(of_segment(known()), Ok(Fate::Reuse), "of whom nothing is known");
+        assert_eq!(of_segment(made.clone()), Ok(Fate::Reuse));
+        assert!(of_segment(of(|it| it.maker = 6)).is_err());
+        assert_eq!(
+            decide(&[of(|it| (it.object.mode, it.object.owner) = (0o1600, 5))], true),
+            Ok(Fate::Reuse)
+        );
         assert_eq!(decide(&[of(|it| it.object.change_time = 101)], true).ok(), None);
         let semaphores = of(|it| it.time_may_differ = true);
         let changed = [of(|it| it.object.change_time = 101)];
@@ -267,6 +279,7 @@ mod tests {
             of(|it| (it.object.id, it.object.key) = (5, 9)),
             of(|it| it.object.id = 6),
             of(|it| it.size = 1),
+            of(|it| it.object.creator = 1),
         ];
         for other in others {
             assert!(

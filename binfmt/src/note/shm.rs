@@ -31,16 +31,6 @@ record! {
     }
 }
 
-impl SharedSegment {
-    /// Whether `found`, which is there now, is this very segment.
-    pub fn is_same(&self, found: &Listed) -> bool {
-        // A process of another pid namespace has no id.
-        let same_maker =
-            self.creator_pid == found.creator_pid || self.creator_pid == 0 || found.creator_pid == 0;
-        self.ipc.is_same(&found.ipc) && self.size_bytes == found.size_bytes && same_maker
-    }
-}
-
 /// A line of `/proc/sysvipc/shm`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
@@ -114,20 +104,5 @@ mod tests {
         assert_eq!((first.creator_pid, first.last_pid, first.swapped_bytes), (12345, 12346, 4096));
         assert_eq!((first.attach_time, first.detach_time), (1_700_000_001, 0));
         assert!(all[1].is_locked() && !all[1].is_marked_for_removal());
-    }
-
-    #[test]
-    fn the_same_segment_has_the_same_maker() {
-        let found = Listed::from(&IpcKind::Segment.parse_list(LIST).remove(0));
-        let note = SharedSegment {
-            ipc: found.ipc.clone(),
-            size_bytes: 10000,
-            creator_pid: 12345,
-            ..SharedSegment::default()
-        };
-        assert!(note.is_same(&found));
-        assert!(note.is_same(&Listed { creator_pid: 0, ..found.clone() }));
-        assert!(!note.is_same(&Listed { creator_pid: 1, ..found.clone() }));
-        assert!(!note.is_same(&Listed { size_bytes: 1, ..found }));
     }
 }

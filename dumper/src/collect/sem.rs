@@ -229,9 +229,9 @@ fn operations(value: i32, threshold: i32) -> Vec<Operation> {
 
 /// struct sembuf
 fn encoded(number: u32, (by, undone): Operation) -> [u8; 6] {
-    const SEM_UNDO: i16 = 0x1000;
-    let wait = i16::try_from(libc::IPC_NOWAIT).unwrap_or(0);
-    let flags = if undone { wait | SEM_UNDO } else { wait };
+    // Flags are shorter in struct sembuf than as constants.
+    let [wait, undo] = [libc::IPC_NOWAIT, libc::SEM_UNDO].map(|flag| i16::try_from(flag).unwrap_or(0));
+    let flags = if undone { wait | undo } else { wait };
     let [a, b] = u16::try_from(number).unwrap_or(u16::MAX).to_ne_bytes();
     let [c, d] = i16::try_from(by).unwrap_or(i16::MIN).to_ne_bytes();
     let [e, f] = flags.to_ne_bytes();

@@ -96,14 +96,13 @@ fn obstacle(folder: &Path) -> Option<Obstacle> {
     }
 }
 
-/// The groups in which a task would not be already, where this process is.
-fn others<'a>(note: &'a Cgroup, own: &'a [CgroupMembership]) -> impl Iterator<Item = &'a CgroupMembership> {
-    note.memberships.iter().filter(|membership| !own.contains(membership))
+/// The groups of this process.
+fn own() -> Vec<CgroupMembership> {
+    cgroup::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
 }
 
-fn look() -> (Vec<CgroupMembership>, Vec<Hierarchy>) {
-    let text = |path| fs::read_to_string(path).unwrap_or_default();
-    (cgroup::parse(&text("/proc/self/cgroup")), hierarchies(&text("/proc/self/mountinfo")))
+fn mounted() -> Vec<Hierarchy> {
+    hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
 /// Every group of the image in which this process is not, once, with what stands in its way.
@@ -112,7 +111,7 @@ fn groups(image: &Image) -> Vec<(&CgroupMembership, Option<Obstacle>)> {
     if image.all::<Cgroup>().next().is_none() {
         return all;
     }
-    let (own, hierarchies) = look();
+    let (own, hierarchies) = (own(), mounted());
     for membership in image.all::<Cgroup>().flat_map(|note| &note.memberships) {
         if own.contains(membership) || all.iter().any(|(known, _)| *known == membership) {
             continue;
@@ -170,8 +169,11 @@ pub fn steps(image: &Image, choice: Option<CgroupChoice>) -> Vec<String> {
 /// Has this process join the groups of task `pid`.
 pub fn join(image: &Image, pid: u32, choice: Option<CgroupChoice>) -> Result<()> {
     let Some(note) = image.about::<Cgroup>(pid).next() else { return Ok(()) };
-    let (own, hierarchies) = look();
-    for membership in others(note, &own) {
+    let own = own();
+    let others: Vec<_> = note.memberships.iter().filter(|membership| !own.contains(membership)).collect();
+    // Mostly it is where it was.
+    let hierarchies = if others.is_empty() { Vec::new() } else { mounted() };
+    for membership in others {
         let joined = match find(membership, &hierarchies) {
             Ok(folder) => enter(&folder, choice == Some(CgroupChoice::Make)),
             Err(_) => Err(io::ErrorKind::NotFound.into()),

@@ -36,8 +36,11 @@ pub fn rebuild(world: &World<'_>, task: &Task) -> Result<()> {
     let root = world.image.all::<Task>().next().map_or(0, |root| root.pid);
     for queue in world.image.all::<SystemVQueue>() {
         let user = [queue.last_sender, queue.last_receiver].into_iter().find(lives).unwrap_or(root);
+        if user != task.pid {
+            continue;
+        }
         let (id, is_joined) = world.ipc(IpcKind::Queue, queue.ipc.id)?;
-        if user != task.pid || is_joined {
+        if is_joined {
             continue;
         }
         match sys::send_message(id, NOTHING, &[]).and_then(|()| sys::drop_message(id, NOTHING)) {

@@ -191,14 +191,14 @@ pub fn semaphore_pid(id: u32, number: i32) -> Result<u32, Errno> {
 
 /// semop(2): all of these operations (by how much, and whether that is undone at the end), or none.
 pub fn operate(id: u32, number: u16, operations: &[(i16, bool)]) -> Result<(), Errno> {
-    const SEM_UNDO: i16 = 0x1000;
-    let wait = i16::try_from(libc::IPC_NOWAIT).unwrap_or(0);
+    // Flags are shorter in struct sembuf than as constants.
+    let [wait, undo] = [libc::IPC_NOWAIT, libc::SEM_UNDO].map(|flag| i16::try_from(flag).unwrap_or(0));
     let all: Vec<libc::sembuf> = operations
         .iter()
         .map(|(by, undone)| libc::sembuf {
             sem_num: number,
             sem_op: *by,
-            sem_flg: if *undone { wait | SEM_UNDO } else { wait },
+            sem_flg: if *undone { wait | undo } else { wait },
         })
         .collect();
     // SAFETY: the kernel reads as many operations as there are.
