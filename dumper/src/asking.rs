@@ -2,7 +2,7 @@
 
 use crate::Options;
 use crate::collect::thread::Mitigations;
-use crate::collect::{ThreadFacts, credential, mapping, schedule, seccomp, signal, task, thread, timer};
+use crate::collect::{ThreadFacts, aio, credential, mapping, schedule, seccomp, signal, task, thread, timer};
 use crate::collected::Collected;
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped};
@@ -38,6 +38,8 @@ pub struct ProcessAsked {
     pub timer: timer::Asked,
     /// Its memory.
     pub mapping: mapping::Asked,
+    /// Its contexts of asynchronous I/O.
+    pub aio: aio::Asked,
 }
 
 impl Asked {
@@ -50,12 +52,19 @@ impl Asked {
         }
     }
 
-    fn of_leader(questions: &mut Questions, mitigations: &Mitigations, status: &str, timers: &str) -> Asked {
+    fn of_leader(
+        questions: &mut Questions,
+        mitigations: &Mitigations,
+        status: &str,
+        timers: &str,
+        areas: &[Area],
+    ) -> Asked {
         let process = ProcessAsked {
             task: task::Asked::put(questions),
             signal: signal::Asked::put(questions),
             timer: timer::Asked::put(questions, timers),
             mapping: mapping::Asked::put(questions),
+            aio: aio::Asked::put(questions, areas),
         };
         Asked { process: Some(process), ..Asked::of_thread(questions, mitigations, status) }
     }
@@ -144,7 +153,7 @@ impl<'a> Interviewer<'a> {
         let threads = facts.iter().map(|thread| {
             let mut questions = Questions::new();
             let asked = match thread.tid == pid.leader() {
-                true => Asked::of_leader(&mut questions, mitigations, &thread.status, timers),
+                true => Asked::of_leader(&mut questions, mitigations, &thread.status, timers, areas),
                 false => Asked::of_thread(&mut questions, mitigations, &thread.status),
             };
             questions.end_by(Knock::from_status(&thread.status));

@@ -1,5 +1,6 @@
 //! What was collected: everything that goes into the image, and everything that should and cannot.
 
+use crate::collect::aio;
 use crate::collect::inet::Hold;
 use crate::collect::mapping::kin::Carried;
 use crate::collect::shm::Attached;
@@ -55,6 +56,8 @@ pub struct Collected {
     pub memories: Vec<TaskMemory>,
     /// What an image cannot hold.
     pub findings: Findings,
+    /// Rings in which nothing may appear while the image is written.
+    pub rings: Vec<aio::Quiet>,
     /// TCP connections that go on after the resume.
     pub connections: Vec<OwnedFd>,
     /// What holds back those of their peers that are not of the tree.

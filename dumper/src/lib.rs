@@ -95,6 +95,7 @@ pub fn checkpoint(options: &Options) -> Result<Report, Error> {
         return Err(Error::Unsupported { pid: root, name, findings: collected.findings });
     }
     let image_bytes = write(root, &collected, &sink)?;
+    collect::aio::check(&collected)?;
     let (processes, threads) = (tree.order().len(), tree.thread_count());
     let mut remarks: Vec<String> = collected.findings.remark_lines().collect();
     if options.afterwards == Afterwards::Stop {

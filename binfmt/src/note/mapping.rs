@@ -21,6 +21,8 @@ enumeration! {
         Vdso = 4,
         /// The uprobes area or another mapping of the kernel's that comes back by itself.
         Kernel = 5,
+        /// The ring of an `AioRing` that begins here; without one, zeros, where a child had inherited its parent's.
+        AioRing = 6,
     }
 
     /// What a mapped object is.

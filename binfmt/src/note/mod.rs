@@ -95,6 +95,7 @@ pub trait FromNote {
     fn from_note(note: &Note) -> Option<&Self>;
 }
 
+pub mod aio;
 pub mod cgroup;
 pub mod credential;
 pub mod descriptor;
@@ -161,6 +162,8 @@ table! {
     0x434b_0024 sem::SemaphoreSet,
     /// What is undone to a set of System V semaphores when a process ends.
     0x434b_0025 sem::SemaphoreUndo,
+    /// A context of asynchronous I/O.
+    0x434b_0026 aio::AioRing,
     /// Root, working directory and umask.
     0x434b_0030 filesystem::Filesystem,
     /// What a process does with each signal.

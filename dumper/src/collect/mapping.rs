@@ -9,7 +9,7 @@ mod object;
 pub mod pages;
 pub mod smaps;
 
-use super::{Collected, Subject, file};
+use super::{Collected, Subject, aio, file};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
 use crate::memory::Manner;
@@ -130,15 +130,16 @@ fn backing(area: &Area) -> Backing {
         b"[vvar_vclock]" => Backing::VvarClock,
         b"[vdso]" => Backing::Vdso,
         b"[uprobes]" => Backing::Kernel,
+        _ if aio::is_ring(area) => Backing::AioRing,
         _ if area.inode != 0 || area.path.starts_with(b"/") => Backing::Object,
         _ => Backing::Anonymous,
     }
 }
 
-/// Whether it shows something of the kernel's that has no place in a filesystem: an asynchronous I/O ring, a socket, ...
+/// Whether it shows something of the kernel's that has no place in a filesystem: an io_uring, a socket, ...
 fn is_kernel_object(area: &Area) -> bool {
     let path = area.path.as_slice();
-    path.starts_with(b"/[aio]") || !(path.is_empty() || path.starts_with(b"/") || path.starts_with(b"["))
+    !(path.is_empty() || path.starts_with(b"/") || path.starts_with(b"["))
 }
 
 /// Names a mapping that an image cannot hold.

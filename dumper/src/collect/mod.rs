@@ -4,6 +4,7 @@
 //! and what the kernel tells from outside into notes. What several tasks have in common is read off the first of them. Nothing is written here; what an image cannot hold is gathered, so
 //! that it can be told all at once.
 
+pub mod aio;
 pub mod cgroup;
 pub mod credential;
 pub mod descriptor;
@@ -419,6 +420,7 @@ fn process(
     }
     if let Some(seen) = &subject.seen.mapping {
         mapping::collect(subject, seen, &process.mapping, answers, objects, out)?;
+        aio::collect(subject, &process.aio, answers, out)?;
     }
     Ok(())
 }

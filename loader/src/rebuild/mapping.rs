@@ -10,7 +10,7 @@ use crate::arena::Hole;
 use crate::aside::Parked;
 use crate::error::{Error, Result};
 use crate::fill;
-use crate::rebuild::{file, fill_object, shm};
+use crate::rebuild::{aio, file, fill_object, shm};
 use crate::sys;
 use crate::world::World;
 use binfmt::image::{Image, Owner};
@@ -37,6 +37,7 @@ pub fn steps(image: &Image, memory: &Memory, inherited: Option<&Memory>) -> Vec<
     }
     let stored = image.segments_of(Owner::Memory(memory.id)).map(|(segment, _)| segment.len_bytes);
     let (count, bytes) = stored.fold((0u64, 0u64), |(count, bytes), len| (count + 1, bytes + len));
+    steps.extend(aio::steps(image, memory));
     steps.push(format!("pread() x {count}  # {bytes} bytes of memory"));
     steps
 }
@@ -136,6 +137,7 @@ pub fn finish(world: &World<'_>, memory: &Memory, inherited: bool) -> Result<()>
         finish_one(mapping, &stored, inherited)?;
     }
     move_vdso(memory, world.parked)?;
+    aio::rebuild(world.image, memory)?;
     seal(memory)
 }
 
@@ -349,7 +351,7 @@ const ADVICE: [(&str, i32); 6] = [
 ];
 
 /// Final protection, key, advice, name, guards and locks.
-fn finish_one(mapping: &Mapping, stored: &[(u64, u64)], inherited: bool) -> Result<()> {
+pub(super) fn finish_one(mapping: &Mapping, stored: &[(u64, u64)], inherited: bool) -> Result<()> {
     let (start, len) = (mapping.start, mapping.len_bytes);
     let step = |what: &'static str| move |error| failed(what, mapping, error);
     for (name, advice) in ADVICE {
