@@ -303,7 +303,7 @@ mod tests {
                 Err(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP) => false,
                 held => held.map(|()| true).unwrap(),
             };
-            if !hold("ckpt-a", Until::Elapsed(Duration::from_millis(60))) {
+            if !hold("ckpt-a", Until::Elapsed(Duration::from_millis(1500))) {
                 return;
             }
             hold("other", Until::Elapsed(Duration::from_millis(1)));
@@ -318,7 +318,7 @@ mod tests {
             let names =
                 |link: &Link| link.tables().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
             assert_eq!(names(&link), ["ckpt-a", "other", "ckpt-b"]);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(1600));
             link.tidy().unwrap();
             assert_eq!(names(&link), ["other", "ckpt-b"]);
             link.release("ckpt-b").unwrap();
