@@ -177,7 +177,7 @@ fn write(root: Pid, collected: &Collected, sink: &Sink) -> Result<u64, Error> {
     let layout = Layout::sharing(&collected.standard, &collected.notes, &segments, &placed_as)
         .map_err(|error| Error::question(root, "laying out the image", error))?;
     let job = Job { layout: &layout, contents: &collected.contents, memories: &collected.memories };
-    job.write(sink).map_err(died_or)?;
+    job.write(root, sink).map_err(died_or)?;
     Ok(layout.total_bytes)
 }
 

@@ -3,6 +3,7 @@
 //! A regular file is allocated whole before the first byte (the page cache then works in large pieces, and a full disk
 //! is met early), then written by two threads in pieces of up to 2 MiB. A pipe gets the same bytes in order.
 
+mod proof;
 mod sink;
 
 pub use sink::Sink;
@@ -26,6 +27,10 @@ const PIECE_BYTES: u64 = 2 << 20;
 /// More ranges than this are not read in one call (IOV_MAX).
 const PARTS_MAX: usize = 512;
 const WRITERS: usize = 2;
+
+/// What is said of an image that is written well and wrong.
+const UNSOUND: &str =
+    "what was collected is no sound image, which is a mistake of ckpt-dump; please report it";
 
 /// A part of a segment.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +75,23 @@ impl From<io::Error> for Failure {
 }
 
 impl Job<'_> {
-    /// Writes the image to `sink`.
-    pub fn write(&self, sink: &Sink) -> Result<(), Error> {
+    /// Writes the image of the tree of `root` to `sink`, and meanwhile reads what is written as a resume would.
+    pub fn write(&self, root: Pid, sink: &Sink) -> Result<(), Error> {
+        std::thread::scope(|scope| {
+            let prove = || proof::objection(self.layout);
+            let proof = std::thread::Builder::new().spawn_scoped(scope, prove);
+            let written = self.put(sink);
+            // Without a thread it comes afterwards.
+            let objection = match proof.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(objection)) => objection,
+                Ok(Err(_)) => Some("reading it failed".to_owned()),
+                Err(_) => prove(),
+            };
+            written.and(objection.map_or(Ok(()), |cause| Err(Error::question(root, UNSOUND, cause))))
+        })
+    }
+
+    fn put(&self, sink: &Sink) -> Result<(), Error> {
         let written = match sink.file() {
             Some(file) => self.to_file(file, sink.is_fresh()),
             None => self.to_stream(&mut io::stdout().lock()),

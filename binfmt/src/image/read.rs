@@ -113,7 +113,11 @@ impl Image {
         if !status.is_file() {
             return Err(ImageError::Foreign("it is not a regular file"));
         }
-        let has = status.len();
+        Image::planned(file, status.len())
+    }
+
+    /// The same of a file that is to have `has` bytes, of which as yet only the head needs to be there.
+    pub fn planned(file: File, has: u64) -> Result<Image, ImageError> {
         let frame = Frame::read(&file, has)?;
         let seal_offset = check_seal(&file, &frame)?;
         let head = read(&file, 0, frame.notes_end)?;
