@@ -18,6 +18,7 @@ pub mod human;
 pub mod image;
 pub mod installation;
 pub mod ipc;
+pub mod mountinfo;
 pub mod note;
 pub mod program;
 pub mod registration;

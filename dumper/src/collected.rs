@@ -6,6 +6,7 @@ use crate::collect::mapping::kin::Carried;
 use crate::collect::shm::Attached;
 use crate::error::{Findings, Remark, Unsupported};
 use crate::memory::{Manner, TaskMemory};
+use crate::mounts::Mounts;
 use crate::procdir::ProcDir;
 use binfmt::address::Pid;
 use binfmt::image::{Owner, Segment, StandardNote};
@@ -66,6 +67,10 @@ pub struct Collected {
     passing: usize,
     /// Whose things are being looked at, for what is found.
     whose: Option<ProcDir>,
+    /// Where filesystems are mounted.
+    pub mounts: Mounts,
+    /// Files whose other attributes have their note, by device and inode.
+    pub nameless: BTreeSet<(u64, u64)>,
     /// Ids of objects by device and inode.
     objects: BTreeMap<(u64, u64), u32>,
     /// Objects of which there are bytes.

@@ -14,6 +14,7 @@ pub mod hatch;
 pub mod io_context;
 pub mod ipc;
 pub mod memory;
+pub mod mounts;
 mod parse;
 mod parting;
 mod parts;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod epoll;
+mod file;
 mod handle;
 mod inet;
 mod ipc;
@@ -13,6 +14,7 @@ mod socket;
 mod terminal;
 
 pub(crate) use epoll::*;
+pub(crate) use file::*;
 pub(crate) use handle::*;
 pub(crate) use inet::*;
 pub(crate) use ipc::*;

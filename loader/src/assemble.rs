@@ -105,6 +105,9 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
         task::open_executable(memory, world.shelf, can_set_executable(&own_credentials.credential))?;
     let table = world.sharing(process, Shared::Table);
     let directories = world.sharing(process, Shared::Filesystem);
+    if directories.makes {
+        filesystem::go_to_deleted(image, root, world.shelf)?;
+    }
     let executable = rebuild_descriptors(world, process, root, executable, &table)?;
     lock::rebuild(image, root)?;
     task::rebuild(root, memory)?;

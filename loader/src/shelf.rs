@@ -25,7 +25,7 @@ pub enum Item {
     Stdio(u32),
     /// A memfd, by the id of its object.
     Memfd(u32),
-    /// A file without a name, by device and inode; see `file::make_deleted`.
+    /// A file without a name, by device and inode; see `file::nameless`.
     Deleted(u64, u64),
     /// An open file description, by its id.
     Description(u32),
@@ -59,17 +59,15 @@ impl Shelf {
         for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::Memfd) {
             shelf.put(Item::Memfd(object.id), Ok(mapping::make_memfd(image, object)?), above)?;
         }
-        for identity in file::without_name(image) {
-            let item = Item::Deleted(identity.device, identity.inode);
-            if !shelf.numbers.contains_key(&item) {
-                shelf.put(item, Ok(file::make_deleted(image, identity)?), above)?;
-            }
+        for ((device, inode), fd) in file::nameless::make_all(image)? {
+            shelf.put(Item::Deleted(device, inode), Ok(fd), above)?;
         }
         for (id, fd) in descriptor::open_all(image, identity, &shelf, &own, above)? {
             shelf.put(Item::Description(id), Ok(fd), above)?;
         }
         epoll::fill_all(image, &shelf, above)?;
         lock::rebuild_on_the_way(image, &shelf)?;
+        file::nameless::finish_all(image, &shelf)?;
         Ok(shelf)
     }
 

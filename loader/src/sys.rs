@@ -6,11 +6,13 @@
 //! moved everything of the loader's into it, so a range outside of the hole holds no Rust object.
 #![allow(unsafe_code)]
 
+mod file;
 mod inet;
 mod ipc;
 mod process;
 mod socket;
 
+pub use file::*;
 pub use inet::{Queue, bytes_waiting, socket_queue, tcp_state};
 pub use ipc::*;
 pub use process::{

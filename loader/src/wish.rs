@@ -207,6 +207,7 @@ fn relocate(image: &mut Image, old: &str, new: &str) {
         let rest = path.strip_prefix(old).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
         if let Some(rest) = rest {
             identity.path = [new, rest].concat().as_slice().into();
+            identity.mount = 0;
         }
     };
     image.notes.change(|notes| identities(notes).for_each(relocate));
@@ -269,7 +270,7 @@ fn lead(image: &mut Image, wish: &str) -> std::result::Result<(), String> {
                 *note = description.clone().into();
             }
         }
-        notes.push(Note::from(OpenFile { description: id, file: identity }));
+        notes.push(Note::from(OpenFile { description: id, file: identity, process: 0 }));
     });
     Ok(())
 }

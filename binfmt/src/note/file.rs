@@ -70,6 +70,8 @@ record! {
         build_id: Bytes,
         /// Which object segments carry the content; 0 if none do.
         content: u32,
+        /// Which `MountPoint` it is on; 0 if that is unknown.
+        mount: u32,
     }
 
     /// A description of a regular file, a directory, a device or a symbolic link.
@@ -78,6 +80,66 @@ record! {
         description: u32,
         /// Which file.
         file: FileIdentity,
+        /// The process or thread of the tree, or the dead one, whose file in `/proc` it is; 0 for all others. Its path is then
+        /// by the ids of the checkpoint.
+        process: u32,
+    }
+
+    /// Where the filesystem of files is mounted, so that one that a resume lacks can be named.
+    pub struct MountPoint {
+        /// What files refer to: the kernel's number of the mount; 1 or more.
+        id: u32,
+        /// Where it is mounted.
+        path: Text,
+        /// The type of the filesystem.
+        filesystem: Text,
+        /// What is mounted.
+        source: Text,
+    }
+
+    /// What else belongs to a file whose content the image carries, or to a directory without a name.
+    pub struct NamelessFile {
+        /// Device number of the filesystem, as in its `FileIdentity`.
+        device: u64,
+        /// Inode number.
+        inode: u64,
+        /// Time of the last access, in nanoseconds since the epoch.
+        accessed_ns: i64,
+        /// Those attributes of chattr(1) that can be set (FS_IOC_GETFLAGS).
+        attributes: u32,
+        /// Extended attributes.
+        extended: Vec<ExtendedAttribute>,
+    }
+
+    /// An extended attribute.
+    pub struct ExtendedAttribute {
+        /// Its name.
+        name: Text,
+        /// Its value.
+        value: Bytes,
+    }
+}
+
+impl MountPoint {
+    /// Whether what files say of their size and times changes from one look to the next, and only their place tells them apart.
+    pub fn is_made_up(&self) -> bool {
+        const MADE_UP: [&[u8]; 14] = [
+            b"proc",
+            b"sysfs",
+            b"cgroup",
+            b"cgroup2",
+            b"debugfs",
+            b"tracefs",
+            b"securityfs",
+            b"configfs",
+            b"selinuxfs",
+            b"efivarfs",
+            b"pstore",
+            b"bpf",
+            b"binfmt_misc",
+            b"fusectl",
+        ];
+        MADE_UP.contains(&self.filesystem.0.as_slice())
     }
 }
 

@@ -212,6 +212,10 @@ table! {
     0x434b_007e inet::InetConnection,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
+    /// Where the filesystem of files is mounted, so that one that a resume lacks can be named.
+    0x434b_0081 file::MountPoint,
+    /// What else belongs to a file whose content the image carries, or to a directory without a name.
+    0x434b_0082 file::NamelessFile,
 }
 
 #[cfg(test)]

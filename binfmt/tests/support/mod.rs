@@ -89,7 +89,7 @@ pub(crate) fn sample() -> Parts {
         DescriptorTable { id: 1, descriptors }.into(),
         description(1, DescriptionKind::File).into(),
         description(2, DescriptionKind::Pipe).into(),
-        OpenFile { description: 1, file }.into(),
+        OpenFile { description: 1, file, process: 0 }.into(),
         Pipe { descriptions: vec![2], content: 6, content_bytes: 5, ..Pipe::default() }.into(),
     ];
     notes.extend(threads.map(Note::from));

@@ -20,7 +20,7 @@ use binfmt::note::descriptor::{Description, DescriptionKind, Descriptor, Descrip
 use lock::Which;
 use nix::errno::Errno;
 pub use open::{Group, Open, Seen};
-use open::{Looks, group, is_simple_device, kind_of, what};
+use open::{Looks, group, is_stateless, kind_of, what};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -188,7 +188,7 @@ fn complete(
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
         }
-        Looks::Device if is_simple_device(open.place.metadata.rdev()) => DescriptionKind::File,
+        Looks::Device if is_stateless(&open.place.metadata) => DescriptionKind::File,
         Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, group.lowest(), out),
     };
     match kind {

@@ -1,15 +1,18 @@
 //! Files that have a place in a filesystem: which one it is, and whether its name still leads to it.
 
+pub(super) mod nameless;
+
 use super::{Collected, Source, Subject};
 use crate::error::Error;
+use crate::mounts::{Met, Mount};
 use binfmt::image::Owner;
-use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
+use binfmt::note::file::{FileIdentity, FileType, MountPoint, OpenFile, Presence};
 use binfmt::wire::Text;
 use nix::unistd::{Whence, lseek};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +60,7 @@ pub fn collect(
     let naming = if flags & temporary == temporary { Naming::Temporary } else { Naming::Ordinary };
     let mut file = identify(place, naming, out);
     carry(subject, place, &mut file, out)?;
-    out.note(OpenFile { description, file });
+    out.note(OpenFile { description, file, process: 0 });
     Ok(())
 }
 
@@ -75,21 +78,84 @@ pub fn identify_mapped(place: &Place, naming: Naming, out: &mut Collected) -> Fi
 /// The file is not opened: that would break a lease which the frozen task has on it, and wait for the task to give it up.
 pub fn identify(place: &Place, naming: Naming, out: &mut Collected) -> FileIdentity {
     let metadata = &place.metadata;
-    let (path, presence) = presence(&place.label, metadata, naming);
-    let mut identity = FileIdentity { path: path.as_path().into(), presence, ..FileIdentity::of(metadata) };
-    if presence == Presence::LinkedElsewhere {
-        match find_link(&path, metadata) {
-            Some(other) => identity.other_link = other.as_path().into(),
-            None => out.unsupported(
-                format!(
-                    "{} now names another file, and where the one in use is linked is unknown",
-                    Text::from(path.as_path())
-                ),
-                "put the file back under that name",
-            ),
-        }
+    let mount = mount_of(place, out);
+    let (path, mut presence) = presence(&place.label, metadata, naming);
+    if presence == Presence::Linked && mount.is_nfs && is_silly_name(&path) {
+        presence = Presence::Deleted;
+    }
+    let mut identity =
+        FileIdentity { path: path.as_path().into(), presence, mount: mount.id, ..FileIdentity::of(metadata) };
+    if presence != Presence::LinkedElsewhere {
+        return identity;
+    }
+    let name = Text::from(path.as_path());
+    if mount.is_detached {
+        out.unsupported(
+            format!("{name} is on a filesystem that was unmounted while it was in use (umount -l)"),
+            "close the file",
+        );
+    } else if let Some(over) = mount.hidden_by(&path) {
+        out.unsupported(
+            format!("{name} is hidden by what is mounted at {over}"),
+            "unmount that, or close the file",
+        );
+    } else if let Some(other) = find_link(&path, metadata) {
+        identity.other_link = other.as_path().into();
+    } else {
+        out.unsupported(
+            format!("{name} now names another file, and where the one in use is linked is unknown"),
+            "put the file back under that name",
+        );
     }
     identity
+}
+
+/// What matters of the mount that a file is on.
+#[derive(Debug, Default)]
+struct OnMount {
+    /// The id of its note.
+    id: u32,
+    is_detached: bool,
+    is_nfs: bool,
+    /// Where it is mounted.
+    at: Text,
+}
+
+impl OnMount {
+    /// Where something else is mounted over a file of this mount that `path` should lead to.
+    fn hidden_by(&self, path: &Path) -> Option<Text> {
+        let own = PathBuf::from(self.at.as_path());
+        let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = binfmt::mountinfo::parse(&text);
+        let covers = |mount: &&MountPoint| {
+            let at = mount.path.as_path();
+            mount.id != self.id && path.starts_with(at) && at.starts_with(&own)
+        };
+        mounts.iter().rfind(covers).filter(|_| self.id != 0).map(|mount| mount.path.clone())
+    }
+}
+
+/// The mount that a file is on, which gets its note.
+fn mount_of(place: &Place, out: &mut Collected) -> OnMount {
+    let pid = out.pid().0;
+    let (note, found) = match out.mounts.of(&place.link, pid) {
+        Mount::At(mount, met) => {
+            let is_nfs = mount.filesystem.0.starts_with(b"nfs");
+            let found = OnMount { id: mount.id, is_detached: false, is_nfs, at: mount.path.clone() };
+            (Some(mount.clone()).filter(|_| met == Met::New), found)
+        }
+        Mount::Detached => (None, OnMount { is_detached: true, ..OnMount::default() }),
+        Mount::Unknown => (None, OnMount::default()),
+    };
+    note.into_iter().for_each(|note| out.note(note));
+    found
+}
+
+/// Whether an NFS client has given a file this name because it was deleted while it was open: it goes with the last who has it.
+fn is_silly_name(path: &Path) -> bool {
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    let number = name.strip_prefix(b".nfs").unwrap_or_default();
+    number.len() >= 16 && number.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Whether `path` names the file with this metadata.
@@ -149,19 +215,33 @@ pub fn carry(
     out: &mut Collected,
 ) -> Result<(), Error> {
     let nameless = matches!(file.presence, Presence::Deleted | Presence::Unnamed);
-    if !nameless || file.file_type != FileType::Regular {
+    if !nameless || !matches!(file.file_type, FileType::Regular | FileType::Directory) {
+        return Ok(());
+    }
+    let open = || {
+        open_unnoticed(&place.link).map_err(|error| {
+            Error::question(subject.pid(), format!("opening the deleted file {}", file.path), error)
+        })
+    };
+    if file.file_type == FileType::Directory {
+        nameless::collect(place, &open()?, out);
         return Ok(());
     }
     let id = out.object(file.device, file.inode);
-    file.content = id;
     if !out.carries(id) {
-        let opened = File::open(&place.link).map_err(|error| {
-            Error::question(subject.pid(), format!("opening the deleted file {}", file.path), error)
-        })?;
+        let opened = open()?;
+        nameless::collect(place, &opened, out);
         contents(id, &Arc::new(opened), file.size_bytes, out)
             .map_err(|error| Error::question(subject.pid(), format!("reading {}", file.path), error))?;
     }
+    file.content = id;
     Ok(())
+}
+
+/// Opens a file, and if we may without the time of its last access telling of us.
+pub fn open_unnoticed(path: &Path) -> io::Result<File> {
+    let open = |flags| File::options().read(true).custom_flags(flags).open(path);
+    open(libc::O_NOATIME).or_else(|_| open(0))
 }
 
 /// Adds the data of `file` as segments of object `id`. Its holes remain holes. The description is ours alone: seeking in
@@ -249,6 +329,17 @@ mod tests {
         assert_eq!(build_id_among(&[]), None);
         assert_eq!(build_id_among(&[0xff; 40]), None, "lengths beyond all memory");
         assert_eq!(build_id_among(&[0; 12]), None, "an empty note ends the list");
+    }
+
+    #[test]
+    fn the_names_of_an_nfs_client_are_known() {
+        assert!(is_silly_name(Path::new("/home/a/.nfs000000000012d68700000001")));
+        assert!(is_silly_name(Path::new("/.nfs00000000deadbeef")));
+        for other in
+            ["/a/.nfs", "/a/.nfs00000000deadbeef.txt", "/a/nfs000000000012d68700000001", "/a/.nfs12", "/"]
+        {
+            assert!(!is_silly_name(Path::new(other)), "{other}");
+        }
     }
 
     #[test]

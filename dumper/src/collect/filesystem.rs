@@ -4,6 +4,7 @@ use super::{Collected, Subject, file};
 use crate::error::Error;
 use crate::parse;
 use crate::procdir::ProcDir;
+use binfmt::note::file::Presence;
 use binfmt::note::filesystem::Filesystem;
 
 /// What its links lead to.
@@ -23,10 +24,18 @@ pub fn look(proc: ProcDir) -> Result<Seen, Error> {
 }
 
 /// Collects them.
-pub fn collect(subject: &Subject<'_>, seen: &Seen, out: &mut Collected) {
-    let mut identify = |place| file::identify(place, file::Naming::Ordinary, out);
-    let (root, working_directory) = (identify(&seen.root), identify(&seen.working_directory));
+pub fn collect(subject: &Subject<'_>, seen: &Seen, out: &mut Collected) -> Result<(), Error> {
+    let root = file::identify(&seen.root, file::Naming::Ordinary, out);
+    if root.presence == Presence::Deleted {
+        out.unsupported(
+            format!("its root directory {} was deleted", root.path),
+            "make it again and chroot there",
+        );
+    }
+    let mut working_directory = file::identify(&seen.working_directory, file::Naming::Ordinary, out);
+    file::carry(subject, &seen.working_directory, &mut working_directory, out)?;
     let umask = parse::value(subject.status, "Umask").and_then(|umask| u32::from_str_radix(umask, 8).ok());
     let id = subject.shares.filesystem.id;
     out.note(Filesystem { id, root, working_directory, umask: umask.unwrap_or_default() });
+    Ok(())
 }

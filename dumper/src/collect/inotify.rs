@@ -12,6 +12,7 @@ use super::file::{self, Naming, Place};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::sys;
+use binfmt::mountinfo::unescaped;
 use binfmt::note::file::{FileIdentity, FileType, Presence};
 use binfmt::note::inotify::{Inotify, NUMBER_MAX, Watch};
 use nix::fcntl::{OFlag, open};
@@ -253,28 +254,7 @@ fn mount(line: &[u8]) -> Option<(u64, PathBuf)> {
     let device = std::str::from_utf8(words.nth(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let device = libc::makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some((device, PathBuf::from(std::ffi::OsString::from_vec(unescaped(words.nth(1)?)))))
-}
-
-/// Space, tab, newline and backslash stand there in octal.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal.filter(|_| *first == b'\\') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
+    Some((device, PathBuf::from(std::ffi::OsString::from_vec(unescaped(words.nth(1)?).0))))
 }
 
 /// `wd:HEX ino:HEX sdev:HEX mask:HEX ignored_mask:HEX fhandle-bytes:HEX fhandle-type:HEX f_handle:HEX`
@@ -327,6 +307,6 @@ mod tests {
         let line = b"24 1 254:0 /sub /mnt/a\\040b\\134 rw,relatime shared:1 - ext4 /dev/vda rw";
         assert_eq!(mount(line), Some((libc::makedev(254, 0), PathBuf::from("/mnt/a b\\"))));
         assert_eq!(mount(b""), None);
-        assert_eq!(unescaped(b"a\\04"), b"a\\04");
+        assert_eq!(unescaped(b"a\\04").0, b"a\\04");
     }
 }

@@ -416,7 +416,7 @@ fn process(
     signal::collect(subject, &process.signal, answers, out)?;
     timer::collect(subject, &process.timer, answers, out);
     if let Some(seen) = &subject.seen.filesystem {
-        filesystem::collect(subject, seen, out);
+        filesystem::collect(subject, seen, out)?;
     }
     if let Some(seen) = &subject.seen.mapping {
         mapping::collect(subject, seen, &process.mapping, answers, objects, out)?;

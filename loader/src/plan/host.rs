@@ -10,7 +10,7 @@ use crate::rebuild::file::{self, Found};
 use crate::rebuild::{cgroup, inet, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
-use binfmt::note::file::FileIdentity;
+use binfmt::note::file::{FileIdentity, MountPoint};
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ pub struct Host {
     pub terminals: Option<String>,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
+    /// The mounts of the image that are not there.
+    absent_mounts: BTreeMap<u32, MountPoint>,
 }
 
 impl Host {
@@ -70,6 +72,7 @@ impl Host {
                 .into_iter()
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
+            absent_mounts: file::absent_mounts(image),
             ipc: ipc::Host::look(image),
             terminals: terminal::pseudo::taken(image),
             against_namespace: None,
@@ -130,7 +133,8 @@ impl Host {
             if matches!(found, Found::Changed(_)) && options.allow.contains(&Allow::ChangedFile) {
                 continue;
             }
-            refusals.extend(file::refusal(identity, purpose, found));
+            let lost = self.absent_mounts.get(&identity.mount);
+            refusals.extend(file::refusal(identity, purpose, found, lost));
         }
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));

@@ -1,17 +1,19 @@
 //! Files that have a place in a filesystem: found again, compared, opened.
 
+pub mod nameless;
+
 use crate::error::{Error, Refusal, Result};
 use crate::shelf::Shelf;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
-use binfmt::note::file::{FileIdentity, FileType, OpenFile, Presence};
+use binfmt::note::file::{FileIdentity, FileType, MountPoint, OpenFile, Presence};
 use binfmt::note::filesystem::Filesystem;
 use binfmt::note::inotify::Inotify;
 use binfmt::note::mapping::{MappedObject, Memory, ObjectKind};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -64,6 +66,13 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
     }
     for watch in image.all::<Inotify>().flat_map(|instance| &instance.watches) {
         all.push((&watch.file, "watched file", Access::Place));
+    }
+    let made_up = image.all::<MountPoint>().filter(|mount| mount.is_made_up()).map(|mount| mount.id);
+    let made_up: BTreeSet<u32> = made_up.collect();
+    for (identity, _, access) in &mut all {
+        if made_up.contains(&identity.mount) {
+            *access = Access::Place;
+        }
     }
     all.retain(|(identity, ..)| place(identity).is_some_and(|path| !path.as_os_str().is_empty()));
     all
@@ -126,8 +135,30 @@ fn compare(identity: &FileIdentity, access: Access, now: &FileIdentity) -> Found
     }
 }
 
-/// What to say of a file that was not found as it was.
-pub fn refusal(identity: &FileIdentity, purpose: &str, found: &Found) -> Option<Refusal> {
+/// The mounts of the image that are not there: nothing of that type is mounted at their place.
+pub fn absent_mounts(image: &Image) -> BTreeMap<u32, MountPoint> {
+    let here = binfmt::mountinfo::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default());
+    let is_here = |mount: &MountPoint| {
+        here.iter().any(|found| (&found.path, &found.filesystem) == (&mount.path, &mount.filesystem))
+    };
+    let absent = image.all::<MountPoint>().filter(|mount| !is_here(mount));
+    absent.map(|mount| (mount.id, mount.clone())).collect()
+}
+
+/// What to say of a file that was not found as it was; `lost` is its mount, if that is not there.
+pub fn refusal(
+    identity: &FileIdentity,
+    purpose: &str,
+    found: &Found,
+    lost: Option<&MountPoint>,
+) -> Option<Refusal> {
+    if let Some(MountPoint { path, filesystem, source, .. }) = lost.filter(|_| *found != Found::Same) {
+        let was = format!("{filesystem} ({source}) was mounted at {path}, and is not");
+        return Some(Refusal {
+            reason: format!("{} ({purpose}) is not there: {was}", identity.path),
+            remedy: format!("mount it, or resume with --path {path}=NEW"),
+        });
+    }
     let name = match identity.presence {
         Presence::LinkedElsewhere => format!("{}, the other name of {},", identity.other_link, identity.path),
         _ => identity.path.to_string(),
@@ -176,7 +207,7 @@ pub fn reopen(shelf: &Shelf, open_file: &OpenFile, description: &Description) ->
     Ok(fd)
 }
 
-/// Opens a file; one that has no name any more by what [`make_deleted`] made of it.
+/// Opens a file; one that has no name any more by what [`nameless`] made of it.
 pub fn open_identity(shelf: &Shelf, identity: &FileIdentity, flags: i32) -> Result<OwnedFd> {
     let failed = |error| Error::step(format!("open {}", identity.path), error);
     let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
@@ -211,45 +242,8 @@ pub fn without_name(image: &Image) -> impl Iterator<Item = &FileIdentity> {
         .chain(objects.map(|object| &object.file))
         .chain(image.all::<Memory>().map(|memory| &memory.executable))
         .chain(image.all::<Inotify>().flat_map(|instance| &instance.watches).map(|watch| &watch.file))
+        .chain(image.all::<Filesystem>().map(|filesystem| &filesystem.working_directory))
         .filter(|identity| matches!(identity.presence, Presence::Deleted | Presence::Unnamed))
-}
-
-/// A new file without a name in the directory that `path` names one in, or where that is gone as well, in what there is of
-/// its path.
-fn open_unnamed(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    let mut directories = path.ancestors().skip(1).filter(|directory| directory.is_absolute());
-    let first = directories.next().unwrap_or(Path::new("/"));
-    let beside = open(first, flags, mode);
-    if !matches!(beside, Err(Errno::ENOENT)) {
-        return beside;
-    }
-    let directories = directories.chain([Path::new("/tmp")]);
-    directories.map(|directory| open(directory, flags, mode)).find(nix::Result::is_ok).unwrap_or(beside)
-}
-
-/// Makes a file without a name, from the content in the image. For a moment it has its old name, if that is free, so
-/// that `/proc/PID/fd` shows what it did.
-pub fn make_deleted(image: &Image, identity: &FileIdentity) -> Result<OwnedFd> {
-    let path = identity.path.as_path();
-    let failed = |error| Error::step(format!("make the deleted file {} again", identity.path), error);
-    let mode = Mode::from_bits_truncate(identity.mode);
-    let unnamed = open_unnamed(path, mode).map_err(failed)?;
-    super::fill_object(image, identity.content, &unnamed, identity.size_bytes, &identity.path.to_string())?;
-    let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
-    super::as_far_as_permitted(nix::unistd::fchown(&unnamed, Some(user), Some(group))).map_err(failed)?;
-    nix::sys::stat::fchmod(&unnamed, mode).map_err(failed)?;
-    if identity.presence == Presence::Unnamed {
-        return Ok(unnamed);
-    }
-    let own = super::fd_path(&unnamed);
-    let follow = AtFlags::AT_SYMLINK_FOLLOW;
-    if nix::unistd::linkat(AT_FDCWD, own.as_str(), AT_FDCWD, path, follow).is_err() {
-        return Ok(unnamed);
-    }
-    let named = open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
-    nix::unistd::unlink(path).map_err(failed)?;
-    named.map_err(failed)
 }
 
 #[cfg(test)]
@@ -273,7 +267,7 @@ mod tests {
         let found = look(&identity, Access::Reads);
         fs::remove_dir(&folder).unwrap();
         assert_eq!(found, Found::Missing(Errno::ENOENT));
-        let reason = refusal(&identity, "open file", &found).unwrap().reason;
+        let reason = refusal(&identity, "open file", &found, None).unwrap().reason;
         assert!(reason.contains("/other, the other name of /"), "{reason}");
     }
 }

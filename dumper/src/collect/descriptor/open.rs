@@ -11,8 +11,9 @@ use binfmt::address::Pid;
 use binfmt::note::descriptor::DescriptionKind;
 use nix::errno::Errno;
 use std::cmp::Ordering;
+use std::fs::Metadata;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// One descriptor.
 #[derive(Debug)]
@@ -200,7 +201,6 @@ pub enum Looks {
 
 /// What a descriptor looks like.
 pub fn kind_of(open: &Open<'_>) -> Looks {
-    use std::os::unix::fs::FileTypeExt;
     let kind = open.place.metadata.file_type();
     match open.place.label.as_slice() {
         b"anon_inode:[eventfd]" => Looks::Eventfd,
@@ -219,10 +219,13 @@ pub fn kind_of(open: &Open<'_>) -> Looks {
     }
 }
 
-/// `/dev/null`, `zero`, `full`, `random`, `urandom`: devices whose descriptions hold nothing.
-pub fn is_simple_device(device: u64) -> bool {
+/// Whether descriptions of a device hold nothing but an offset: block devices, and `/dev/null`, `zero`, `full`, `random`,
+/// `urandom`.
+pub fn is_stateless(device: &Metadata) -> bool {
     const MEMORY_MAJOR: u32 = 1;
-    libc::major(device) == MEMORY_MAJOR && matches!(libc::minor(device), 3 | 5 | 7 | 8 | 9)
+    let number = device.rdev();
+    let is_simple = libc::major(number) == MEMORY_MAJOR && matches!(libc::minor(number), 3 | 5 | 7 | 8 | 9);
+    device.file_type().is_block_device() || is_simple
 }
 
 /// What a descriptor is, for a person.

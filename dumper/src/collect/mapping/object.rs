@@ -274,13 +274,16 @@ fn open_memory(
     out: &mut Collected,
 ) -> Result<MappedObject, Error> {
     let failed = |error| Error::question(subject.pid(), "reading its shared memory", error);
-    let opened = Arc::new(File::open(&place.link).map_err(failed)?);
+    let opened = Arc::new(file::open_unnoticed(&place.link).map_err(failed)?);
     let seals = fcntl(&opened, FcntlArg::F_GET_SEALS).unwrap_or(0).cast_unsigned();
     let system = fstatfs(&opened).map_err(|error| failed(error.into()))?;
     let huge_page_bytes = match system.filesystem_type() == HUGETLBFS_MAGIC {
         true => u64::try_from(system.block_size()).unwrap_or_default(),
         false => 0,
     };
+    if kind == ObjectKind::Memfd {
+        file::nameless::collect(place, &opened, out);
+    }
     if !out.carries(id) {
         match huge_page_bytes {
             0 => file::contents(id, &opened, place.metadata.len(), out),
