@@ -5,6 +5,7 @@
 
 mod inet;
 mod ipc;
+mod socket;
 
 use crate::address::Span;
 use crate::image::{Image, Owner, ROOT_MEMORY, Segment};
@@ -14,16 +15,13 @@ use crate::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use crate::note::file::FileIdentity;
 use crate::note::filesystem::Filesystem;
 use crate::note::host::Host;
-use crate::note::inet::InetSocket;
 use crate::note::inotify::{Inotify, NUMBER_MAX};
 use crate::note::mapping::{Backing, MappedObject, Memory};
 use crate::note::pid_namespace::PidNamespace;
 use crate::note::signal::SignalHandlers;
-use crate::note::socket::Socket;
 use crate::note::task::{RunState, Task};
 use crate::note::terminal::PseudoTerminal;
 use crate::note::thread::Thread;
-use crate::note::unix::UnixSocket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -47,7 +45,7 @@ pub fn check(image: &Image) -> Vec<String> {
     known.check_segments(image, &mut checker);
     ipc::check(image, &mut checker);
     checker.once("pseudo-terminal", image.all::<PseudoTerminal>().map(|terminal| terminal.index));
-    check_sockets(image, &mut checker);
+    socket::check(image, &mut checker);
     inet::check(image, &mut checker);
     check_pid_namespaces(image, &known, &mut checker);
     checker.wrong
@@ -278,26 +276,6 @@ fn check_groups(cgroup: &Cgroup, checker: &mut Checker) {
     if let Some(wrong) = cgroup.memberships.iter().find(|membership| !is_below(membership.path.as_path())) {
         checker.wrong.push(format!("no control group is at {}", wrong.path));
     }
-}
-
-/// Every socket has one note of its domain, which is of a socket of that domain.
-fn check_sockets(image: &Image, checker: &mut Checker) {
-    let unix: Vec<u32> = image.all::<UnixSocket>().map(|socket| socket.description).collect();
-    let mut unix = checker.once("unix socket", unix.into_iter());
-    let inet = image.all::<InetSocket>().map(|socket| socket.description);
-    let mut inet = checker.once("IP socket", inet);
-    for Socket { description, domain, .. } in image.all::<Socket>() {
-        let is_there = match domain.cast_signed() {
-            libc::AF_UNIX => unix.remove(description),
-            libc::AF_INET | libc::AF_INET6 => inet.remove(description),
-            _ => false,
-        };
-        if !is_there {
-            checker.wrong.push(format!("no note of domain {domain} completes the socket {description}"));
-        }
-    }
-    unix.iter().for_each(|id| checker.wrong.push(format!("description {id} is no unix socket")));
-    inet.iter().for_each(|id| checker.wrong.push(format!("description {id} is no IP socket")));
 }
 
 /// Pid namespaces lie in each other, each has its init, and an id is one thing's there; all threads of a task live in the

@@ -1,6 +1,6 @@
 //! IP sockets: TCP, UDP and UDP-Lite, of IPv4 and IPv6. The table of their protocols' options is here, too.
 
-use crate::note::socket::{KnownOption, Moment, Setter};
+use crate::note::socket::options;
 use crate::wire::{Bytes, Text, enumeration, record};
 
 enumeration! {
@@ -149,19 +149,6 @@ record! {
         /// How long it is.
         len_bytes: u32,
     }
-}
-
-macro_rules! options {
-    ($($(#[doc = $doc:literal])* $table:ident $level:ident { $($name:ident $number:literal $moment:ident,)* })*) => {$(
-        $(#[doc = $doc])*
-        pub const $table: &[KnownOption] = &[$(KnownOption {
-            level: libc::$level,
-            name: $number,
-            label: stringify!($name),
-            setter: Setter::Same,
-            moment: Moment::$moment,
-        },)*];
-    )*};
 }
 
 // Numbers of linux/in.h, in6.h, tcp.h, udp.h. What is not here is not the program's to set, or tells nothing: IP_PROTOCOL, TCP_INFO, ...

@@ -112,6 +112,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
 pub mod msg;
+pub mod netlink;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
@@ -208,6 +209,8 @@ table! {
     0x434b_007b unix::UnixSocket,
     /// An IP socket.
     0x434b_007c inet::InetSocket,
+    /// A socket of the domain AF_NETLINK.
+    0x434b_0092 netlink::NetlinkSocket,
     /// A TCP connection that goes on.
     0x434b_007e inet::InetConnection,
     /// A lock or lease on a file.

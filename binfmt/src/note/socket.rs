@@ -3,7 +3,7 @@
 //! What differs from a fresh socket of the same kind is recorded, option by option, by the table below. A domain adds a note
 //! of its own (`UnixSocket`, ...), and options of its own levels by a table of its own.
 
-use crate::note::inet;
+use crate::note::{inet, netlink};
 use crate::wire::{Bytes, record};
 
 record! {
@@ -156,6 +156,22 @@ pub const SOCKET_OPTIONS: &[KnownOption] = &[
     last(libc::SO_LOCK_FILTER, "SO_LOCK_FILTER"),
 ];
 
+/// Tables of options of one level each, which are set by the value that was read.
+macro_rules! options {
+    ($($(#[doc = $doc:literal])* $table:ident $level:ident { $($name:ident $number:literal $moment:ident,)* })*) => {$(
+        $(#[doc = $doc])*
+        pub const $table: &[$crate::note::socket::KnownOption] = &[$($crate::note::socket::KnownOption {
+            level: libc::$level,
+            name: $number,
+            label: stringify!($name),
+            setter: $crate::note::socket::Setter::Same,
+            moment: $crate::note::socket::Moment::$moment,
+        },)*];
+    )*};
+}
+
+pub(crate) use options;
+
 /// Which options sockets of which domains may have. A domain with options of its own levels has a row here; no domain
 /// stands for all.
 const TABLES: &[(&[i32], &[KnownOption])] = &[
@@ -164,6 +180,7 @@ const TABLES: &[(&[i32], &[KnownOption])] = &[
     (&[libc::AF_INET6], inet::IPV6_OPTIONS),
     (IP, inet::TCP_OPTIONS),
     (IP, inet::UDP_OPTIONS),
+    (&[libc::AF_NETLINK], netlink::NETLINK_OPTIONS),
 ];
 
 const IP: &[i32] = &[libc::AF_INET, libc::AF_INET6];

@@ -3,7 +3,7 @@
 //! Everything is asked through a duplicate, which shares the description: what is changed there is changed for the program.
 
 use super::descriptor::{Open, STANDARD_STREAMS};
-use super::{Collected, inet, unix};
+use super::{Collected, inet, netlink, unix};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::sys;
@@ -124,13 +124,13 @@ pub fn collect(
     };
     // Each domain says what becomes of its own, by description; those of a domain that has no row here are named.
     fates.extend(inet::collect(&of(&[libc::AF_INET, libc::AF_INET6]), out)?);
+    fates.extend(netlink::collect(&of(&[libc::AF_NETLINK]), out)?);
     fates.extend(unix::collect(&of(&[libc::AF_UNIX]), queues, out)?);
     let mut kinds = Vec::with_capacity(sockets.len());
     for socket in sockets {
         out.look_at(socket.open.subject.pid());
-        let label = || binfmt::wire::Text::from(socket.open.place.label.as_slice());
         let fate = fates.remove(&socket.description);
-        let fate = fate.unwrap_or_else(|| Fate::Outside(format!("a socket ({})", label())));
+        let fate = fate.unwrap_or_else(|| Fate::Outside(what(socket)));
         kinds.push(match fate {
             Fate::Saved => {
                 let note = note(socket, &mut fresh, out)?;
@@ -157,6 +157,24 @@ pub fn collect(
         });
     }
     Ok(kinds)
+}
+
+/// What a socket is whose domain has no row.
+fn what(socket: &Held<'_>) -> String {
+    let name = match socket.family.domain {
+        libc::AF_VSOCK => "vsock",
+        libc::AF_ALG => "the kernel's ciphers (AF_ALG)",
+        libc::AF_XDP => "XDP",
+        libc::AF_CAN => "CAN",
+        libc::AF_BLUETOOTH => "Bluetooth",
+        libc::AF_TIPC => "TIPC",
+        libc::AF_KEY => "IPsec's keys (AF_KEY)",
+        domain => {
+            let label = binfmt::wire::Text::from(socket.open.place.label.as_slice());
+            return format!("a socket of domain {domain} ({label})");
+        }
+    };
+    format!("a socket of {name}")
 }
 
 fn note(socket: &Held<'_>, fresh: &mut Fresh, out: &mut Collected) -> Result<Socket, Error> {

@@ -7,7 +7,7 @@ use crate::frame;
 use crate::ipc;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
-use crate::rebuild::{cgroup, inet, terminal, timerfd};
+use crate::rebuild::{cgroup, socket, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::{FileIdentity, MountPoint};
@@ -139,7 +139,7 @@ impl Host {
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
         refusals.extend(cgroup::refusals(image, options.cgroup));
-        refusals.extend(inet::refusals(image));
+        refusals.extend(socket::refusals(image));
         refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals
     }

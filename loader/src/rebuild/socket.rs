@@ -2,26 +2,63 @@
 //! is here: some before a socket gets a name or a peer, the rest when all that stands.
 
 use crate::error::{Error, Refusal, Result};
-use crate::rebuild::descriptor::{Opened, OwnStdio};
-use crate::rebuild::{inet, set_status, unix};
+use crate::rebuild::descriptor::{Opened, OwnStdio, first_holders};
+use crate::rebuild::{inet, netlink, set_status, unix};
 use crate::stage::Identity;
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::socket::{KnownOption, Moment, Setter, Socket, SocketOption};
+use binfmt::note::task::Task;
 use binfmt::note::unix::UnixSocket;
 use nix::errno::Errno;
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of the image, for a tree that gets these ids.
 pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &mut Opened) -> Result<()> {
     // Each domain makes its own. Those of others may be on their way through those of AF_UNIX.
     inet::rebuild_all(image, opened)?;
+    netlink::rebuild_all(image, opened)?;
     unix::rebuild_all(image, identity, own, opened)?;
     if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
         return Err(Error::Internal("a socket is of a domain that nobody makes"));
     }
     Ok(())
+}
+
+/// What stands against making those sockets on this host of which there is one of a name only.
+pub fn refusals(image: &Image) -> Vec<Refusal> {
+    let mut refusals = inet::refusals(image);
+    refusals.extend(netlink::refusals(image));
+    refusals
+}
+
+/// A socket, as `what` tells it, with who had it.
+pub fn owned(image: &Image, description: u32, what: &str) -> String {
+    let holders = first_holders(image);
+    let Some((table, number)) = holders.get(&description) else { return what.to_owned() };
+    let task = image.all::<Task>().find(|task| task.descriptor_table == *table);
+    let whose = task.map_or_else(String::new, |task| format!(" of process {} ({})", task.pid, task.name));
+    format!("descriptor {number}{whose} is {what}")
+}
+
+/// Which other process has one of the sockets with these inodes: name and process id.
+pub fn holder(inodes: &[u64]) -> Option<String> {
+    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    fs::read_dir("/proc").ok()?.filter_map(std::result::Result::ok).find_map(|entry| {
+        let pid: u32 = entry.file_name().to_string_lossy().parse().ok()?;
+        let mut open = fs::read_dir(entry.path().join("fd")).ok()?.filter_map(std::result::Result::ok);
+        let is_it = |link: &fs::DirEntry| {
+            let target = fs::read_link(link.path()).unwrap_or_default();
+            links.iter().any(|link| target.as_os_str() == link.as_str())
+        };
+        // Our own are those that were bound before this one.
+        (pid != std::process::id() && open.any(|link| is_it(&link))).then(|| {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            format!("{} (pid {pid})", name.trim())
+        })
+    })
 }
 
 /// Makes a socket that has no name and no peer yet, with the options that it has from the start.
@@ -37,7 +74,7 @@ pub fn make(note: &Socket) -> Result<OwnedFd> {
 pub fn step(image: &Image, description: &Description) -> Option<String> {
     let unix = || image.about::<UnixSocket>(description.id).next();
     let unix = || Some(format!("socket({}{})", description.label, unix::what(unix()?)));
-    inet::step(image, description.id).or_else(unix)
+    inet::step(image, description.id).or_else(|| netlink::step(image, description.id)).or_else(unix)
 }
 
 /// What a socket of any domain has.
@@ -152,6 +189,15 @@ impl<'a> Room<'a> {
             // Up to net.core.wmem_max or rmem_max: what has once been there may still fit.
             sys::set_socket_option(socket, libc::SOL_SOCKET, name, &half)?;
         }
+        Ok(Room { socket, name, before: Some((size, lock)) })
+    }
+
+    /// Makes the buffer for what is received as small as can be.
+    pub fn least(socket: BorrowedFd<'a>) -> nix::Result<Room<'a>> {
+        let name = libc::SO_RCVBUF;
+        let size = sys::socket_number(socket, libc::SOL_SOCKET, name)?;
+        let lock = sys::socket_number(socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK).unwrap_or(0);
+        sys::set_socket_option(socket, libc::SOL_SOCKET, name, &0i32.to_ne_bytes())?;
         Ok(Room { socket, name, before: Some((size, lock)) })
     }
 

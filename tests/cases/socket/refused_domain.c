@@ -1,11 +1,12 @@
-//# expect: refused "a socket (socket:["
+//# expect: refused "a socket of vsock"
+//# needs: config VSOCKETS
 /* A socket of a domain that cannot be saved is named, and refused. */
 #include "../guest.h"
 #include <sys/socket.h>
 
 int main(void)
 {
-    int fd = socket(AF_NETLINK, SOCK_RAW, 0);
+    int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
     guest_check(fd >= 0);
 
     guest_checkpoint_here();

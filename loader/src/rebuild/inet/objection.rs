@@ -3,10 +3,9 @@
 
 use super::{Saved, all};
 use crate::error::{Error, Refusal};
-use crate::rebuild::descriptor::first_holders;
+use crate::rebuild::socket;
 use binfmt::image::Image;
 use binfmt::note::inet::InetMembership;
-use binfmt::note::task::Task;
 use nix::errno::Errno;
 use std::fs;
 
@@ -42,11 +41,7 @@ fn told(saved: &Saved<'_>, error: Error) -> Vec<Refusal> {
 
 /// A socket with who had it.
 fn owned(saved: &Saved<'_>) -> String {
-    let holders = first_holders(saved.image);
-    let Some((table, number)) = holders.get(&saved.note.description) else { return saved.name() };
-    let task = saved.image.all::<Task>().find(|task| task.descriptor_table == *table);
-    let whose = task.map_or_else(String::new, |task| format!(" of process {} ({})", task.pid, task.name));
-    format!("descriptor {number}{whose} is {}", saved.name())
+    socket::owned(saved.image, saved.note.description, &saved.name())
 }
 
 /// An address that cannot be had.
@@ -140,20 +135,7 @@ fn holder(saved: &Saved<'_>) -> Option<String> {
         .flat_map(|table| inodes_at(&table, saved.note.local.port))
         .filter(|inode| *inode != 0)
         .collect();
-    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
-        let pid: u32 = entry.file_name().to_string_lossy().parse().ok()?;
-        let mut open = fs::read_dir(entry.path().join("fd")).ok()?.filter_map(Result::ok);
-        let is_it = |link: &fs::DirEntry| {
-            let target = fs::read_link(link.path()).unwrap_or_default();
-            links.iter().any(|link| target.as_os_str() == link.as_str())
-        };
-        // Our own are those that were bound before this one.
-        (pid != std::process::id() && open.any(|link| is_it(&link))).then(|| {
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            format!("{} (pid {pid})", name.trim())
-        })
-    })
+    socket::holder(&inodes)
 }
 
 /// The inodes of those sockets in a table such as `/proc/net/tcp` that have this port.
