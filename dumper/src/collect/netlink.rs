@@ -57,9 +57,9 @@ fn collect_one(socket: &Held<'_>, told: Told, out: &mut Collected) -> Result<Fat
         let advice = "try again when the program has read all of it";
         return Ok(Fate::NotYet(what.to_owned(), advice.to_owned()));
     }
-    let lost = told.waiting_bytes > 0 || has_error(socket)?;
+    let lost = (told.waiting_bytes > 0 || has_error(socket)?) && !is_silent(socket)?;
     let protocol = socket.family.protocol;
-    if lost && !TELL.contains(&protocol) && !is_silent(socket)? {
+    if lost && !TELL.contains(&protocol) {
         let what = format!("a netlink socket of protocol {protocol} with something to read");
         let advice = "nobody but its sender can send that again; try again when the program has read it";
         return Ok(Fate::NotYet(what, advice.to_owned()));

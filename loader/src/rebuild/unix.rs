@@ -23,6 +23,7 @@ use binfmt::note::socket::Moment;
 use binfmt::note::unix::{UnixSocket, UnixState};
 use name::Names;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{MsgFlags, Shutdown, SockFlag, SockType, accept4, send, shutdown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -59,6 +60,9 @@ pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &m
     all().try_for_each(|note| building.shut(note))?;
     for listening in all().filter(is(UnixState::Listening)) {
         listening.pending.iter().try_for_each(|waiting| building.knock(listening, *waiting))?;
+        if u32::try_from(listening.pending.len()).is_ok_and(|count| count > listening.backlog) {
+            building.listen_to(listening, listening.backlog)?;
+        }
     }
     building.names.forget_deleted();
     building.gone.clear();
@@ -195,7 +199,14 @@ impl<'a> Building<'a> {
         let fd = self.single(note)?;
         self.made.insert(note.description, fd);
         self.name(note)?;
-        let backlog = i32::try_from(note.backlog).unwrap_or(i32::MAX);
+        // The program may have wanted fewer when they were there.
+        let pending = u32::try_from(note.pending.len()).unwrap_or(u32::MAX);
+        self.listen_to(note, note.backlog.max(pending))
+    }
+
+    /// Has so many connections wait at the most.
+    fn listen_to(&self, note: &UnixSocket, backlog: u32) -> Result<()> {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         let fd = self.made.get(&note.description).ok_or(Error::Internal("a unix socket was not made"))?;
         let listen = Call::Listen(fd.as_raw_fd(), backlog);
         let done = self.agents.call(Some(Who::behind(note)), listen)?;
@@ -321,6 +332,9 @@ impl<'a> Building<'a> {
     fn knock(&self, listening: &UnixSocket, waiting: u32) -> Result<()> {
         let note = self.note(waiting)?;
         let fd = self.made.get(&waiting).ok_or(Error::Internal("a unix socket was not made"))?;
+        // Where there is no room, nobody would ever make some.
+        fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|error| self.failed(note, "set the flags of", error))?;
         name::reach(&self.agents, Who::holder(self.image, waiting), listening, fd.as_fd())?;
         self.shut(note)
     }

@@ -1,6 +1,6 @@
 //# expect: resumes
 //# flavours: alone running killed again exec namespace user
-//# show: netlink groups=[1,33]
+//# show: netlink lost=false
 /* Netlink sockets: new, with an id, groups, options and a peer of their own protocol; the kernel answers afterwards, too. */
 #include "netlink.h"
 

@@ -105,7 +105,17 @@ impl Drop for Names {
 
 /// Has `who` connect to the socket of `note` by its name.
 pub(super) fn reach(agents: &Agents, who: Option<Who>, note: &UnixSocket, fd: BorrowedFd<'_>) -> Result<()> {
-    let failed = |error| Error::step(format!("connect to the unix socket {}", note.name), error);
+    let failed = |error| match error {
+        Errno::EAGAIN => Error::Refused(vec![Refusal {
+            reason: format!(
+                "{} connections waited at the unix socket {}, more than this host permits",
+                note.pending.len(),
+                note.name
+            ),
+            remedy: format!("set net.core.somaxconn to {} at least", note.pending.len()),
+        }]),
+        error => Error::step(format!("connect to the unix socket {}", note.name), error),
+    };
     let back = stand_for(note)?;
     let done = agents.call(who, Call::Connect(fd.as_raw_fd(), &note.name.0));
     go_back(back)?;
