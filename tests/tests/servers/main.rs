@@ -12,6 +12,7 @@ mod messages;
 mod postgres;
 mod redis;
 mod server;
+mod ssh;
 mod web;
 
 use ckpt_tests::tools::{self, Tools};
@@ -23,6 +24,7 @@ use server::Server;
 use std::error::Error;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,10 +42,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     {
         let name = format!("{}::{way}", kind.name);
         let port = port(trials.len());
-        trials.push(trial(&name.clone(), tools.clone(), move |tools| {
-            run(&name, kind, port, test, tools).map(|()| None)
-        }));
+        trials.push(trial(&name.clone(), tools.clone(), move |tools| run(&name, kind, port, test, tools)));
     }
+    trials.push(trial("ssh::session", tools.clone(), |tools| {
+        match ssh::NEEDS.iter().find(|program| !Path::new(program).exists()) {
+            Some(missing) => Err(not_installed(missing)),
+            None => in_folder("ssh::session", tools, |folder| ssh::session(tools, folder)),
+        }
+    }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     Ok(conclude(&conclusion, tools.as_deref()))
 }
@@ -56,19 +62,24 @@ fn port(nth: usize) -> u16 {
     free.next().unwrap_or(2_000)
 }
 
-fn run(name: &str, kind: &'static Kind, port: u16, test: Test, tools: &Tools) -> Outcome<()> {
-    if let Some(missing) = kind.missing() {
-        return Err(Stopped::Skipped(format!(
-            "{missing} is not installed; scripts/needs names what is needed"
-        )));
+fn run(name: &str, kind: &'static Kind, port: u16, test: Test, tools: &Tools) -> Outcome<Option<String>> {
+    match kind.missing() {
+        Some(missing) => Err(not_installed(&missing)),
+        None => in_folder(name, tools, |folder| test(&Server::start(kind, port, tools, folder.to_owned())?)),
     }
+}
+
+fn not_installed(program: &str) -> Stopped {
+    Stopped::Skipped(format!("{program} is not installed; scripts/needs names what is needed"))
+}
+
+/// Runs a test in a folder of its own, which is left if it fails.
+fn in_folder(name: &str, tools: &Tools, test: impl FnOnce(&Path) -> Outcome<()>) -> Outcome<Option<String>> {
     if !machine::has_capability(machine::CHECKPOINT_RESTORE) {
         return Err(Stopped::Skipped("keeping a pid needs CAP_CHECKPOINT_RESTORE".to_owned()));
     }
     let folder = tools.folder(name)?;
-    let server = Server::start(kind, port, tools, folder.clone())?;
-    test(&server)?;
-    drop(server);
+    test(&folder)?;
     fs::remove_dir_all(folder)?;
-    Ok(())
+    Ok(None)
 }

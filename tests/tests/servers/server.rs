@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const IMAGE: &str = "server.ckpt";
 /// How long anything may take: other tests run at the same time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server and where it runs. Dropping it ends all that runs there.
 pub(crate) struct Server<'a> {
@@ -85,20 +85,8 @@ impl Server<'_> {
     }
 
     /// Tries something until it succeeds.
-    pub(crate) fn until<T>(&self, what: &str, mut attempt: impl FnMut() -> Outcome<T>) -> Outcome<T> {
-        let start = Instant::now();
-        loop {
-            match attempt() {
-                Err(Stopped::Failed(text)) if start.elapsed() > PATIENCE => {
-                    let said = ["server.err", "restore.err", "error.log"];
-                    let said =
-                        said.map(|name| fs::read_to_string(self.folder.join(name)).unwrap_or_default());
-                    return Err(Stopped::Failed(format!("{what}: {text}\n{}", said.join(""))));
-                }
-                Err(Stopped::Failed(_)) => std::thread::sleep(Duration::from_millis(20)),
-                outcome => return outcome,
-            }
-        }
+    pub(crate) fn until<T>(&self, what: &str, attempt: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+        until(&self.folder, what, attempt)
     }
 
     /// The ids of its processes.
@@ -120,14 +108,7 @@ impl Server<'_> {
 
     /// Waits until none of these processes is left.
     pub(crate) fn has_ended(&self, members: &[u32]) -> Outcome<()> {
-        self.until("the end", || {
-            for pid in members {
-                // Whose parent has ended is our child.
-                let _ = waitpid(Pid::from_raw(pid.cast_signed()), Some(WaitPidFlag::WNOHANG));
-            }
-            let left = members.iter().find(|pid| Path::new(&format!("/proc/{pid}")).exists());
-            left.map_or(Ok(()), |pid| Err(Stopped::Failed(format!("process {pid} is still there"))))
-        })
+        have_ended(&self.folder, members)
     }
 
     /// Its supervisor, when it answers again.
@@ -215,4 +196,32 @@ pub(crate) fn spawn(mut command: Command, folder: &Path, name: &str) -> Outcome<
     // A server that ends sends signals to its whole group.
     command.process_group(0).current_dir(folder).stdin(Stdio::null()).stdout(log("out")?).stderr(log("err")?);
     Ok(command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?)
+}
+
+/// Tries something until it succeeds; what was said meanwhile is in `folder`.
+pub(crate) fn until<T>(folder: &Path, what: &str, mut attempt: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(Stopped::Failed(text)) if start.elapsed() > PATIENCE => {
+                let said = ["server.err", "restore.err", "error.log"];
+                let said = said.map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default());
+                return Err(Stopped::Failed(format!("{what}: {text}\n{}", said.join(""))));
+            }
+            Err(Stopped::Failed(_)) => std::thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Waits until none of these processes is left.
+pub(crate) fn have_ended(folder: &Path, members: &[u32]) -> Outcome<()> {
+    until(folder, "the end", || {
+        for pid in members {
+            // Whose parent has ended is our child.
+            let _ = waitpid(Pid::from_raw(pid.cast_signed()), Some(WaitPidFlag::WNOHANG));
+        }
+        let left = members.iter().find(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        left.map_or(Ok(()), |pid| Err(Stopped::Failed(format!("process {pid} is still there"))))
+    })
 }
