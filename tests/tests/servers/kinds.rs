@@ -102,6 +102,13 @@ pub(crate) const KINDS: &[Kind] = &[
         configuration: NGINX,
         processes: 3,
         reload: Some(Signal::SIGHUP),
+        tests: &[
+            ("running", web::run_on),
+            ("killed", web::killed_and_resumed),
+            ("kept", web::kept),
+            ("pressed", web::pressed),
+            ("taken", web::port_is_taken),
+        ],
         ..SERVER
     },
     Kind {
@@ -182,6 +189,7 @@ pub(crate) const KINDS: &[Kind] = &[
         tests: &[
             ("running", redis::run_on),
             ("killed", redis::killed_and_resumed),
+            ("kept", redis::kept),
             ("detached", redis::detached),
         ],
         ..SERVER

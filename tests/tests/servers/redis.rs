@@ -61,10 +61,32 @@ fn count_always(port: u16) -> Asker {
     })
 }
 
+/// The same over one connection that is kept, a hundred numbers at a time: it asks for the next hundred before it has read
+/// the last.
+fn count_ahead(port: u16) -> Outcome<Asker> {
+    const MANY: u64 = 100;
+    let many = "INCR counted\r\n".repeat(100);
+    let mut client = Client::connect(port)?;
+    client.0.get_mut().write_all(many.as_bytes())?;
+    let mut number = 0;
+    Ok(Asker::start(move || {
+        client.0.get_mut().write_all(many.as_bytes())?;
+        for _ in 0..MANY {
+            number += 1;
+            let mut line = String::new();
+            client.0.read_line(&mut line)?;
+            if line != format!(":{number}\r\n") {
+                return Err(Stopped::Failed(format!("{number} was to be told, and not {line:?}")));
+            }
+        }
+        Ok(())
+    }))
+}
+
 /// Fills it, and says what its keys and values come to.
-fn fill(server: &Server<'_>) -> Outcome<String> {
+fn fill(server: &Server<'_>, keys: &str) -> Outcome<String> {
     let mut client = Client::connect(server.port)?;
-    client.expect(&format!("DEBUG POPULATE {KEYS} key 20"), "OK")?;
+    client.expect(&format!("DEBUG POPULATE {keys} key 20"), "OK")?;
     client.ask("DEBUG DIGEST")
 }
 
@@ -110,7 +132,7 @@ pub(crate) fn run_on(server: &Server<'_>) -> Outcome<()> {
 /// Saved and killed while somebody counts, and resumed: it holds every key, and the last number that he was told or, if
 /// one was on its way, the next.
 pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
-    let digest = fill(server)?;
+    let digest = fill(server, KEYS)?;
     let asker = count_always(server.port);
     std::thread::sleep(Duration::from_millis(100));
     server.dump(&["--tcp=reset", "--kill"])?;
@@ -129,9 +151,29 @@ pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
     server.ends(resumed)
 }
 
+/// With a million keys, saved and killed while somebody counts ahead over a connection that goes on: he notices nothing.
+pub(crate) fn kept(server: &Server<'_>) -> Outcome<()> {
+    let digest = fill(server, "1000000")?;
+    let asker = count_ahead(server.port)?;
+    std::thread::sleep(Duration::from_millis(200));
+    server.dump(&["--kill"])?;
+    server.has_ended(&[server.root.as_raw().unsigned_abs()])?;
+    std::thread::sleep(Duration::from_millis(200));
+    let resumed = server.resume()?;
+    std::thread::sleep(Duration::from_millis(200));
+    let times = asker.stop()?;
+    let mut client = Client::connect(server.port)?;
+    // He had asked for a hundred more.
+    client.expect("GET counted", &((times + 1) * 100).to_string())?;
+    client.expect("DEL counted", "1")?;
+    client.expect("DEBUG DIGEST", &digest)?;
+    drop(client);
+    server.ends(resumed)
+}
+
 /// Saved and killed when nobody is connected, and resumed without a supervisor.
 pub(crate) fn detached(server: &Server<'_>) -> Outcome<()> {
-    let digest = fill(server)?;
+    let digest = fill(server, KEYS)?;
     server.until("a checkpoint without --tcp", || server.dump(&["--kill"]))?;
     server.has_ended(&[server.root.as_raw().unsigned_abs()])?;
     server.resume_detached()?;

@@ -1,9 +1,11 @@
 //! What is done to every server that is asked for a page.
 
 use crate::client::{Asker, Kept, idle};
-use crate::server::{IMAGE, Server};
+use crate::not_installed;
+use crate::server::{IMAGE, PATIENCE, Server, spawn};
 use ckpt_tests::tools::{self, User};
 use ckpt_tests::{Outcome, Stopped};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -83,6 +85,37 @@ pub(crate) fn kept(server: &Server<'_>) -> Outcome<()> {
         return Err(Stopped::Failed(format!("a client was answered {answered} times")));
     }
     drop(rests);
+    server.ends(resumed)
+}
+
+/// The same with eight clients that ask as often as they can.
+pub(crate) fn pressed(server: &Server<'_>) -> Outcome<()> {
+    const CLIENTS: &str = "/usr/bin/wrk";
+    if !Path::new(CLIENTS).exists() {
+        return Err(not_installed(CLIENTS));
+    }
+    let members = server.members()?;
+    let mut command = Command::new(CLIENTS);
+    command.args(["--threads", "1", "--connections", "8", "--duration", "4s", "--timeout", "20s"]);
+    command.arg(format!("http://127.0.0.1:{}/page", server.port));
+    let mut clients = spawn(command, &server.folder, "wrk")?;
+    std::thread::sleep(Duration::from_millis(300));
+    server.until("a checkpoint", || server.dump(&["--kill"]))?;
+    server.has_ended(&members)?;
+    let resumed = server.resume()?;
+    if clients.try_wait()?.is_some() {
+        return Err("the clients were done before the server was back".into());
+    }
+    let status = tools::wait(&mut clients, PATIENCE)?.ok_or("the clients do not end")?;
+    let said = std::fs::read_to_string(server.folder.join("wrk.out"))?;
+    // It has lines for errors of sockets and for other answers if there were any.
+    if !status.success()
+        || !said.contains("requests in")
+        || said.contains("errors")
+        || said.contains("Non-2xx")
+    {
+        return Err(Stopped::Failed(format!("the clients ended with {status}: {said}")));
+    }
     server.ends(resumed)
 }
 
