@@ -11,11 +11,14 @@
 //! By hand: `nft delete table inet NAME`.
 
 mod netlink;
+mod table;
 
-use netlink::{DUMP, Message, Netlink, attribute, find, nested, number, text, value};
+use netlink::Netlink;
+use netlink_packet_netfilter::nftables::{
+    NfTablesMessage, SetElementList, SetElementMessage, TableAttribute, TableFlags, TableMessage,
+};
 use nix::errno::Errno;
-use nix::sys::socket::SockProtocol;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a connection is held when its program was killed or stopped. A peer that sends gives up after about so long
@@ -42,152 +45,6 @@ pub enum Until {
     Elapsed(Duration),
 }
 
-/// Messages (linux/netfilter/nf_tables.h).
-mod message {
-    pub(super) const NEW_TABLE: u16 = 0;
-    pub(super) const GET_TABLE: u16 = 1;
-    pub(super) const DELETE_TABLE: u16 = 2;
-    pub(super) const NEW_CHAIN: u16 = 3;
-    pub(super) const NEW_RULE: u16 = 6;
-    pub(super) const NEW_SET: u16 = 9;
-    pub(super) const NEW_ELEMENTS: u16 = 12;
-    pub(super) const GET_ELEMENTS: u16 = 13;
-}
-
-const CREATE: u16 = 0x400;
-const APPEND: u16 = 0x800;
-/// NFNL_SUBSYS_NFTABLES
-const SUBSYSTEM: u8 = 10;
-const FAMILY_INET: u8 = 1;
-/// How what is done all or not at all begins and ends: the subsystem that it is for, in network order.
-const BATCH: [u8; 4] = [0, 0, 0, SUBSYSTEM];
-/// The first of the registers of 32 bits.
-const REGISTER: u32 = 8;
-
-/// A version of IP: the name of its set, its number for filters, and where in its header the source and the destination stand, and
-/// how long they are.
-struct Version {
-    set: &'static str,
-    number: u8,
-    source_at: u32,
-    destination_at: u32,
-    address_bytes: u32,
-}
-
-const VERSIONS: [Version; 2] = [
-    Version { set: "four", number: 2, source_at: 12, destination_at: 16, address_bytes: 4 },
-    Version { set: "six", number: 10, source_at: 8, destination_at: 24, address_bytes: 16 },
-];
-
-/// What segments a chain sees: its name, its hook, and whether the peer is the source.
-const CHAINS: [(&str, u32, bool); 2] = [("from", 0, true), ("to", 3, false)];
-
-fn expression(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
-    nested(1, &[text(1, name), nested(2, parts)])
-}
-
-/// A message of the packet filter, with the attributes.
-fn message(kind: u16, flags: u16, parts: &[Vec<u8>]) -> Message {
-    (u16::from(SUBSYSTEM) << 8 | kind, flags, [vec![FAMILY_INET, 0, 0, 0], parts.concat()].concat())
-}
-
-/// The rule that drops what is in the set of a version.
-fn rule(table: &str, chain: &str, version: &Version, peer_is_source: bool) -> Message {
-    let meta = |key| expression("meta", &[number(1, REGISTER), number(2, key)]);
-    let is = |byte| expression("cmp", &[number(1, REGISTER), number(2, 0), value(3, &[byte])]);
-    let load = |register, base, at, len| {
-        expression("payload", &[number(1, register), number(2, base), number(3, at), number(4, len)])
-    };
-    const META_NFPROTO: u32 = 15;
-    const META_L4PROTO: u32 = 16;
-    const IPPROTO_TCP: u8 = 6;
-    let (source, destination) = ((version.source_at, 0), (version.destination_at, 2));
-    let (peer, own) = if peer_is_source { (source, destination) } else { (destination, source) };
-    let words = version.address_bytes / 4;
-    let drop = nested(2, &[nested(2, &[number(1, 0)])]);
-    let expressions = [
-        meta(META_NFPROTO),
-        is(version.number),
-        meta(META_L4PROTO),
-        is(IPPROTO_TCP),
-        load(REGISTER, 1, peer.0, version.address_bytes),
-        load(REGISTER + words, 2, peer.1, 2),
-        load(REGISTER + words + 1, 1, own.0, version.address_bytes),
-        load(REGISTER + 2 * words + 1, 2, own.1, 2),
-        expression("lookup", &[text(1, version.set), number(2, REGISTER)]),
-        expression("immediate", &[number(1, 0), drop]),
-    ];
-    message(message::NEW_RULE, CREATE | APPEND, &[text(1, table), text(2, chain), nested(4, &expressions)])
-}
-
-/// A connection as it stands in a set: peer, its port, own address, own port, each in whole words.
-fn key(flow: &Flow) -> (u8, Vec<u8>) {
-    let mut bytes = Vec::new();
-    let mut version = 2;
-    for end in [flow.peer, flow.own] {
-        match end.ip().to_canonical() {
-            IpAddr::V4(ip) => bytes.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => {
-                version = 10;
-                bytes.extend_from_slice(&ip.octets());
-            }
-        }
-        bytes.extend_from_slice(&end.port().to_be_bytes());
-        bytes.extend_from_slice(&[0, 0]);
-    }
-    (version, bytes)
-}
-
-/// What makes a table, in place of one of the same name.
-fn table(name: &str, flows: &[Flow], until: Until) -> Vec<Message> {
-    const OWNER: u32 = 2;
-    const SET_TIMEOUT: u32 = 0x10;
-    const ELEMENTS_MAX: usize = 500;
-    let flags = if until == Until::Closed { OWNER } else { 0 };
-    let mut all = vec![message(message::NEW_TABLE, CREATE, &[text(1, name), number(2, flags)])];
-    if until != Until::Closed {
-        all.push(message(message::DELETE_TABLE, 0, &[text(1, name)]));
-        all.push(message(message::NEW_TABLE, CREATE, &[text(1, name), number(2, flags)]));
-    }
-    for (index, version) in (1..).zip(&VERSIONS) {
-        let key_bytes = 2 * (version.address_bytes + 4);
-        let set = [text(1, name), text(2, version.set), number(3, SET_TIMEOUT), number(4, 0)];
-        let set = [set.as_slice(), &[number(5, key_bytes), number(10, index)]].concat();
-        all.push(message(message::NEW_SET, CREATE, &set));
-    }
-    for (chain, hook, peer_is_source) in CHAINS {
-        const BEFORE_TRACKING: i32 = -400;
-        let hook = nested(4, &[number(1, hook), number(2, BEFORE_TRACKING.cast_unsigned())]);
-        let parts = [text(1, name), text(3, chain), hook, text(7, "filter")];
-        all.push(message(message::NEW_CHAIN, CREATE, &parts));
-        all.extend(VERSIONS.iter().map(|version| rule(name, chain, version, peer_is_source)));
-    }
-    for version in &VERSIONS {
-        let keys: Vec<Vec<u8>> = flows
-            .iter()
-            .map(key)
-            .filter(|(number, _)| *number == version.number)
-            .map(|(_, key)| key)
-            .collect();
-        for keys in keys.chunks(ELEMENTS_MAX) {
-            let element = |key: &Vec<u8>| {
-                let timeout = match until {
-                    Until::Closed => Vec::new(),
-                    Until::Elapsed(time) => {
-                        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                        attribute(4, &time_ms.to_be_bytes())
-                    }
-                };
-                nested(1, &[value(1, key), timeout])
-            };
-            let elements: Vec<Vec<u8>> = keys.iter().map(element).collect();
-            let parts = [text(1, name), text(2, version.set), nested(3, &elements)];
-            all.push(message(message::NEW_ELEMENTS, CREATE, &parts));
-        }
-    }
-    all
-}
-
 /// Whether a table could bear this name for an image: only such are ever removed.
 pub fn is_ours(name: &str) -> bool {
     const LEN_MAX: usize = 64;
@@ -204,12 +61,12 @@ pub struct Link(Netlink);
 impl Link {
     /// Opens one. Only who has CAP_NET_ADMIN can do something with it.
     pub fn open() -> nix::Result<Link> {
-        Netlink::open(SockProtocol::NetlinkNetFilter).map(Link)
+        Netlink::open().map(Link)
     }
 
     /// Holds connections, in a table of this name, which replaces one that is there.
     pub fn hold(&self, name: &str, flows: &[Flow], until: Until) -> nix::Result<()> {
-        self.0.transact(BATCH, table(name, flows, until))
+        self.0.transact(table::make(name, flows, until))
     }
 
     /// Removes a table of ours, if it is there.
@@ -217,7 +74,7 @@ impl Link {
         if !is_ours(name) {
             return Err(Errno::EINVAL);
         }
-        match self.0.transact(BATCH, vec![message(message::DELETE_TABLE, 0, &[text(1, name)])]) {
+        match self.0.transact(vec![table::delete(name)]) {
             Err(Errno::ENOENT) => Ok(()),
             result => result,
         }
@@ -240,15 +97,21 @@ impl Link {
     }
 
     fn is_empty(&self, table: &str) -> nix::Result<bool> {
-        for version in &VERSIONS {
-            let parts = [text(1, table), text(2, version.set)];
-            let elements = match self.0.ask(message(message::GET_ELEMENTS, DUMP, &parts)) {
+        for version in &table::VERSIONS {
+            let attributes =
+                vec![SetElementList::Table(table.to_owned()), SetElementList::Set(version.set.to_owned())];
+            let question = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+            let told = match self.0.ask(question) {
                 Err(Errno::ENOENT) => continue,
-                elements => elements?,
+                told => told?,
             };
-            const ELEMENTS: u16 = 3;
-            let has_some = |body: &Vec<u8>| find(body, ELEMENTS).is_some_and(|list| !list.is_empty());
-            if elements.iter().any(has_some) {
+            let has_some =
+                |part: &SetElementList| matches!(part, SetElementList::Elements(list) if !list.is_empty());
+            let holds = |message: &NfTablesMessage| match message {
+                NfTablesMessage::NewSetElement(message) => message.attributes.iter().any(has_some),
+                _ => false,
+            };
+            if told.iter().any(holds) {
                 return Ok(false);
             }
         }
@@ -257,35 +120,23 @@ impl Link {
 
     /// All tables of the family: name, and whether somebody owns it.
     fn tables(&self) -> nix::Result<Vec<(String, bool)>> {
-        let bodies = self.0.ask(message(message::GET_TABLE, DUMP, &[]))?;
-        let table = |body: Vec<u8>| {
-            let name = find(&body, 1)?;
-            let name = String::from_utf8_lossy(name.strip_suffix(&[0])?).into_owned();
-            const OWNER: u8 = 2;
-            let is_owned =
-                find(&body, 2).is_some_and(|flags| flags.last().is_some_and(|bits| bits & OWNER != 0));
-            Some((name, is_owned))
+        let told = self.0.ask(NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }))?;
+        let table = |message: NfTablesMessage| {
+            let NfTablesMessage::NewTable(TableMessage { attributes }) = message else { return None };
+            let is_owned = |part: &TableAttribute| matches!(part, TableAttribute::Flags(flags) if flags.contains(TableFlags::Owner));
+            let is_owned = attributes.iter().any(is_owned);
+            attributes.into_iter().find_map(|part| match part {
+                TableAttribute::Name(name) => Some((name, is_owned)),
+                _ => None,
+            })
         };
-        Ok(bodies.into_iter().filter_map(table).collect())
+        Ok(told.into_iter().filter_map(table).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_of_whole_words() {
-        let flow = |own: &str, peer: &str| Flow { own: own.parse().unwrap(), peer: peer.parse().unwrap() };
-        let expected = vec![10, 0, 0, 2, 0, 80, 0, 0, 127, 0, 0, 1, 1, 0, 0, 0];
-        assert_eq!(key(&flow("127.0.0.1:256", "10.0.0.2:80")), (2, expected.clone()));
-        assert_eq!(key(&flow("[::ffff:127.0.0.1]:256", "[::ffff:10.0.0.2]:80")), (2, expected));
-        let (version, bytes) = key(&flow("[::1]:256", "[fe80::1]:80"));
-        assert_eq!(
-            (version, bytes.len(), &bytes[16..20], &bytes[36..]),
-            (10, 40, &[0, 80, 0, 0][..], &[1, 0, 0, 0][..])
-        );
-    }
 
     /// In a network namespace of its own, where one can be had.
     #[test]

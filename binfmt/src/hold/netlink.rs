@@ -1,5 +1,14 @@
-//! Messages of netlink(7): attributes, requests and answers.
+//! Requests to the packet filter and its answers, over netlink(7). The messages themselves are netlink-packet-netfilter's; the
+//! socket is nix's, which has the options that are needed here.
 
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::nftables::NfTablesMessage;
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
@@ -7,50 +16,17 @@ use nix::sys::socket::{
 };
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// NLM_F_DUMP: all there are.
-pub(super) const DUMP: u16 = 0x300;
-/// NLA_F_NESTED
-const NESTED: u16 = 0x8000;
+/// A message, and its flags besides those that all have.
+pub(super) type Message = (NfTablesMessage, u16);
 
-/// A message: its type, its flags, and what follows its header.
-pub(super) type Message = (u16, u16, Vec<u8>);
-
-/// An attribute.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-pub(super) fn nested(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
-    attribute(kind | NESTED, &parts.concat())
-}
-
-pub(super) fn number(kind: u16, value: u32) -> Vec<u8> {
-    attribute(kind, &value.to_be_bytes())
-}
-
-pub(super) fn text(kind: u16, value: &str) -> Vec<u8> {
-    attribute(kind, format!("{value}\0").as_bytes())
-}
-
-/// A value in a register or an element.
-pub(super) fn value(kind: u16, bytes: &[u8]) -> Vec<u8> {
-    nested(kind, &[attribute(1, bytes)])
-}
-
-/// Speaks with a part of the kernel.
+/// Speaks with the packet filter.
 #[derive(Debug)]
 pub(super) struct Netlink(OwnedFd);
 
 impl Netlink {
-    /// Opens one to a part of the kernel.
-    pub(super) fn open(part: SockProtocol) -> nix::Result<Netlink> {
+    pub(super) fn open() -> nix::Result<Netlink> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        let family = AddressFamily::Netlink;
-        let fd = socket(family, SockType::Raw, flags, part)?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         let patience = nix::sys::time::TimeVal::new(10, 0);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
         // Many connections are many bytes.
@@ -59,21 +35,23 @@ impl Netlink {
         Ok(Netlink(fd))
     }
 
-    /// Has all messages done, or none, between two that say `batch`.
-    pub(super) fn transact(&self, batch: [u8; 4], messages: Vec<Message>) -> nix::Result<()> {
-        const BEGIN: u16 = 16;
-        const END: u16 = 17;
-        const ACK: u16 = 4;
-        let frame = |kind| (kind, 0, batch.to_vec());
+    /// Has all messages done, or none.
+    pub(super) fn transact(&self, messages: Vec<Message>) -> nix::Result<()> {
+        // The frame names the subsystem that it is for.
+        let frame = |which: ControlMessage| {
+            let subsystem = u16::from(u8::from(NetfilterSubsystem::NfTables));
+            let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, subsystem);
+            (NetfilterMessage::new(header, which), 0)
+        };
         let count = messages.len();
-        let acknowledged = messages.into_iter().map(|(kind, flags, body)| (kind, flags | ACK, body));
-        let all = std::iter::once(frame(BEGIN)).chain(acknowledged).chain(std::iter::once(frame(END)));
-        self.send(all)?;
+        let acknowledged = messages.into_iter().map(|(message, flags)| (of_inet(message), flags | NLM_F_ACK));
+        let all = std::iter::once(frame(ControlMessage::BatchBegin)).chain(acknowledged);
+        self.send(all.chain(std::iter::once(frame(ControlMessage::BatchEnd))))?;
         let mut done = 0;
         while done < count {
             for answer in self.receive()? {
-                if let Answer::Done(error) = answer {
-                    Errno::result(-error).map_err(|_| Errno::from_raw(error))?;
+                if let Answer::Done(result) = answer {
+                    result?;
                     done += 1;
                 }
             }
@@ -81,32 +59,30 @@ impl Netlink {
         Ok(())
     }
 
-    /// The bodies of all answers to a question.
-    pub(super) fn ask(&self, question: Message) -> nix::Result<Vec<Vec<u8>>> {
-        self.send(std::iter::once(question))?;
-        let mut bodies = Vec::new();
+    /// All answers to a question.
+    pub(super) fn ask(&self, question: NfTablesMessage) -> nix::Result<Vec<NfTablesMessage>> {
+        self.send(std::iter::once((of_inet(question), NLM_F_DUMP)))?;
+        let mut told = Vec::new();
         loop {
             for answer in self.receive()? {
                 match answer {
-                    Answer::Body(body) => bodies.push(body),
-                    Answer::Done(0) => return Ok(bodies),
-                    Answer::Done(error) => return Err(Errno::from_raw(error)),
+                    Answer::Told(message) => told.push(*message),
+                    Answer::Done(result) => return result.map(|()| told),
                 }
             }
         }
     }
 
-    fn send(&self, messages: impl Iterator<Item = Message>) -> nix::Result<()> {
-        const REQUEST: u16 = 1;
+    fn send(&self, messages: impl Iterator<Item = (NetfilterMessage, u16)>) -> nix::Result<()> {
         let mut bytes = Vec::new();
-        for ((kind, flags, body), sequence) in messages.zip(1u32..) {
-            let len = u32::try_from(body.len() + 16).map_err(|_| Errno::EMSGSIZE)?;
-            bytes.extend_from_slice(&len.to_ne_bytes());
-            bytes.extend_from_slice(&kind.to_ne_bytes());
-            bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-            bytes.extend_from_slice(&sequence.to_ne_bytes());
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&body);
+        for ((message, flags), sequence) in messages.zip(1u32..) {
+            let mut header = NetlinkHeader::default();
+            (header.flags, header.sequence_number) = (flags | NLM_F_REQUEST, sequence);
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+            message.finalize();
+            let mut serialized = vec![0; message.buffer_len()];
+            message.serialize(&mut serialized);
+            bytes.extend_from_slice(&serialized);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map(drop)
@@ -120,51 +96,40 @@ impl Netlink {
     }
 }
 
+fn of_inet(message: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), message)
+}
+
 /// What the kernel says.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// One of the things that were asked for: its attributes.
-    Body(Vec<u8>),
-    /// A message was done, or all were told; 0 or the error.
-    Done(i32),
+    /// One of the things that were asked for.
+    Told(Box<NfTablesMessage>),
+    /// A message was done, or all were told; or the error.
+    Done(nix::Result<()>),
 }
 
-/// The messages in a datagram.
+/// The messages in a datagram. Of somebody else's tables is left out what the library cannot read.
 fn answers(mut bytes: &[u8]) -> Vec<Answer> {
-    const ERROR: u16 = 2;
-    const DONE: u16 = 3;
-    const HEADER_BYTES: usize = 16;
+    let result = |code: i32| if code == 0 { Ok(()) } else { Err(Errno::from_raw(code.saturating_neg())) };
     let mut all = Vec::new();
-    while let (Some(len), Some(kind)) = (word(bytes, 0), half(bytes, 4)) {
-        let len = usize::try_from(len).unwrap_or(0);
-        let Some(body) = bytes.get(HEADER_BYTES..len) else { break };
-        all.push(match kind {
-            ERROR | DONE => Answer::Done(word(body, 0).map_or(0, |error| -error.cast_signed())),
-            _ => Answer::Body(body.get(4..).unwrap_or_default().to_vec()),
-        });
+    while let Ok(checked) = NetlinkBuffer::new_checked(bytes) {
+        let len = usize::try_from(checked.length()).unwrap_or(usize::MAX);
+        let message: Option<NetlinkMessage<NetfilterMessage>> =
+            bytes.get(..len).and_then(|one| NetlinkMessage::deserialize(one).ok());
+        match message.map(|message| message.payload) {
+            Some(NetlinkPayload::Error(error)) => all.push(Answer::Done(result(error.raw_code()))),
+            Some(NetlinkPayload::Done(done)) => all.push(Answer::Done(result(done.code))),
+            Some(NetlinkPayload::InnerMessage(message)) => {
+                if let NetfilterMessageInner::NfTables(message) = message.inner {
+                    all.push(Answer::Told(Box::new(message)));
+                }
+            }
+            _ => {}
+        }
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     all
-}
-
-/// The value of an attribute.
-pub(super) fn find(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    const KIND: u16 = 0x3fff;
-    loop {
-        let len = usize::from(half(bytes, 0)?);
-        if half(bytes, 2)? & KIND == wanted {
-            return bytes.get(4..len);
-        }
-        bytes = bytes.get(len.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|half| u16::from_ne_bytes(*half))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
 }
 
 #[cfg(test)]
@@ -176,8 +141,10 @@ mod tests {
         assert_eq!(answers(&[]), []);
         assert_eq!(answers(&[200, 0, 0, 0, 2, 0, 0, 0]), []);
         assert_eq!(answers(&[4; 20]), []);
-        assert_eq!(find(&[0; 64], 7), None);
-        assert_eq!(find(&[8, 0, 1, 0, 5, 6, 7, 8], 1), Some(&[5, 6, 7, 8][..]));
-        assert_eq!(find(&[9, 0, 1, 0, 5], 1), None);
+        assert_eq!(answers(&[0; 64]), []);
+        let mut denied = vec![36, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        denied.resize(36, 0);
+        denied.extend_from_slice(&[20, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(answers(&denied), [Answer::Done(Err(Errno::EPERM)), Answer::Done(Ok(()))]);
     }
 }
