@@ -119,7 +119,7 @@ impl Link {
     }
 
     /// All tables of the family: name, and whether somebody owns it.
-    fn tables(&self) -> nix::Result<Vec<(String, bool)>> {
+    pub fn tables(&self) -> nix::Result<Vec<(String, bool)>> {
         let told = self.0.ask(NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }))?;
         let table = |message: NfTablesMessage| {
             let NfTablesMessage::NewTable(TableMessage { attributes }) = message else { return None };

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::keeper::{Keeper, files};
 use crate::plan::{Host, Plan, ROOT};
 use crate::rebuild::descriptor::{RESERVE, dup_above};
-use crate::rebuild::inet::Connections;
+use crate::rebuild::inet::{Connections, Holding};
 use crate::rebuild::inotify::Watching;
 use crate::rebuild::limit::raise_descriptors;
 use crate::rebuild::unix;
@@ -48,7 +48,7 @@ pub struct Midwife {
     pub trace_options: ptrace::Options,
 }
 
-/// What she keeps of the shelf.
+/// What she keeps of the shelf, and her hold on the peers of connections.
 #[derive(Debug)]
 pub struct Kept<'a> {
     watching: Watching<'a>,
@@ -57,8 +57,9 @@ pub struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     /// Takes it; the shelf is closed afterwards.
-    pub fn of(image: &'a Image, shelf: &Shelf) -> Result<Kept<'a>> {
-        Ok(Kept { watching: Watching::of(image, shelf)?, connections: Connections::of(image, shelf)? })
+    pub fn of(image: &'a Image, shelf: &Shelf, holding: &'a Holding) -> Result<Kept<'a>> {
+        let connections = Connections::of(image, shelf, holding)?;
+        Ok(Kept { watching: Watching::of(image, shelf)?, connections })
     }
 }
 

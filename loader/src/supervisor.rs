@@ -55,7 +55,7 @@ pub fn resume(
     let mut place = Place::of(&image, &plan, options);
     let midwife = Midwife { control, wards: plan.wards.clone(), hole: plan.hole, trace_options };
     let supervisor = nix::unistd::getpid();
-    let hired = hire(&midwife, &image, &plan, &shelf, children, || place.begin())?;
+    let hired = hire(&midwife, (&image, &host), &plan, &shelf, children, || place.begin())?;
     place.has_given = place.in_front;
     let mut root = None;
     let tell = |step: &Step| plan::tell(&image, &plan.skeleton, 0, step, &stage);
@@ -107,7 +107,7 @@ fn enter(image: &Image, plan: &Plan) -> Result<File> {
 /// Makes the midwife: in a pid namespace of the tree's own its init.
 fn hire<'a>(
     midwife: &'a Midwife,
-    image: &Image,
+    (image, host): (&Image, &Host),
     plan: &Plan,
     shelf: &Shelf,
     children: Option<File>,
@@ -116,7 +116,7 @@ fn hire<'a>(
     // She needs little of it, and an open file can be in the way.
     let theirs = shelf.clone();
     let close = move || {
-        let kept = Kept::of(image, &theirs);
+        let kept = Kept::of(image, &theirs, &host.holding);
         theirs.close();
         kept
     };

@@ -176,7 +176,7 @@ pub fn spawn_helper(
     if middle == 0 {
         match sys::fork(&[], 0, 0) {
             Ok(0) => {
-                let kept = Kept::of(image, &shelf);
+                let kept = Kept::of(image, &shelf, &host.holding);
                 shelf.close();
                 let wards =
                     plan.wards.iter().map(|ward| Ward { pid: task, tids: vec![task], ..ward.clone() });

@@ -7,6 +7,7 @@ use crate::frame;
 use crate::ipc;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
+use crate::rebuild::inet::Holding;
 use crate::rebuild::{cgroup, socket, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
@@ -42,6 +43,8 @@ pub struct Host {
     pub ipc: ipc::Host,
     /// A pseudo-terminal of the image whose number is taken.
     pub terminals: Option<String>,
+    /// The hold on the peers of connections, from before the first socket of one is made.
+    pub holding: Holding,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
     /// The mounts of the image that are not there.
@@ -76,6 +79,7 @@ impl Host {
             ipc: ipc::Host::look(image),
             terminals: terminal::pseudo::taken(image),
             against_namespace: None,
+            holding: Holding::of(image),
         };
         // It takes a fork to find out.
         let asked = options.pid == Some(PidChoice::Namespace);
@@ -139,6 +143,7 @@ impl Host {
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
         refusals.extend(cgroup::refusals(image, options.cgroup));
+        refusals.extend(self.holding.refusals(image));
         refusals.extend(socket::refusals(image));
         refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals

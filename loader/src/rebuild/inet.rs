@@ -9,10 +9,12 @@ mod datagrams;
 mod ending;
 mod established;
 mod going_on;
+mod holding;
 mod objection;
 mod reset;
 
 pub use going_on::Connections;
+pub use holding::Holding;
 pub use objection::refusals;
 
 use crate::error::{Error, Result};

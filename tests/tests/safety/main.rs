@@ -9,6 +9,7 @@ mod dumper_killed;
 mod image_gone;
 mod loader_killed;
 mod output;
+mod peers;
 
 use ckpt_tests::tools::{self, Tools};
 use ckpt_tests::trial::{conclude, trial};
@@ -40,6 +41,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         image_gone::TESTS,
         loader_killed::TESTS,
         output::TESTS,
+        peers::TESTS,
     ]
     .concat();
     let tools = match arguments.list {

@@ -5,7 +5,7 @@
 //! the peer has said is said by the peer, if that is in the tree, too; else a segment in its name says it, which does not leave the host.
 
 use super::established::{Repair, repair};
-use super::{Saved, all, ending};
+use super::{Holding, Saved, all, ending};
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::dup_above;
 use crate::shelf::Shelf;
@@ -39,6 +39,7 @@ fn tell(result: Result<()>) {
 pub struct Connections<'a> {
     all: Vec<Connection<'a>>,
     holds: BTreeSet<String>,
+    holding: &'a Holding,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ struct Connection<'a> {
 
 impl<'a> Connections<'a> {
     /// Keeps what is needed of the shelf, which is closed afterwards.
-    pub fn of(image: &'a Image, shelf: &Shelf) -> Result<Connections<'a>> {
+    pub fn of(image: &'a Image, shelf: &Shelf, holding: &'a Holding) -> Result<Connections<'a>> {
         let mut connections = Vec::new();
         for saved in all(image).filter(|saved| saved.note.state == InetState::Established) {
             let id = saved.note.description;
@@ -70,7 +71,8 @@ impl<'a> Connections<'a> {
             connections.push(Connection { saved, note, fd, raw });
         }
         let names = image.all::<InetConnection>().map(|note| note.hold.to_string());
-        Ok(Connections { all: connections, holds: names.filter(|name| !name.is_empty()).collect() })
+        let holds = names.filter(|name| !name.is_empty()).collect();
+        Ok(Connections { all: connections, holds, holding })
     }
 
     /// Has all of them go on. From the first that does nothing ends the resume any more: a peer would hear of it.
@@ -94,13 +96,14 @@ impl<'a> Connections<'a> {
         Ok(())
     }
 
-    /// Lets the segments of the peers come.
+    /// Lets the segments of the peers come: first by what ckpt-dump has left, then by the loader's own hold, so that all come at
+    /// once.
     fn let_through(&self) -> Result<()> {
-        if self.holds.is_empty() {
-            return Ok(());
-        }
         let failed =
             |error| Error::step("let the segments of the connections' peers through (nf_tables)", error);
+        if self.holds.is_empty() {
+            return self.holding.release().map_err(failed);
+        }
         // Who has no right to it has no connections that go on.
         let Ok(link) = Link::open() else { return Ok(()) };
         match self.holds.iter().try_for_each(|name| link.release(name)) {
@@ -108,7 +111,7 @@ impl<'a> Connections<'a> {
             _ => {}
         }
         let _ = link.tidy();
-        Ok(())
+        self.holding.release().map_err(failed)
     }
 }
 

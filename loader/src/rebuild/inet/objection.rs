@@ -95,6 +95,14 @@ pub(super) fn not_connected(saved: &Saved<'_>, error: Errno) -> Error {
     }])
 }
 
+/// A peer that cannot be held back.
+pub(super) fn not_held(saved: &Saved<'_>, error: Errno) -> Refusal {
+    Refusal {
+        reason: format!("{}, and the peer cannot be held back until that goes on: {error}", owned(saved)),
+        remedy: "the kernel must have the packet filter nf_tables; or resume with --tcp=reset: the program is told of a reset".to_owned(),
+    }
+}
+
 /// A peer that cannot be reached.
 pub(super) fn no_way(saved: &Saved<'_>, error: Errno) -> Error {
     Error::Refused(vec![Refusal {
