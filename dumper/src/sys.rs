@@ -3,6 +3,7 @@
 
 mod epoll;
 mod file;
+mod hand;
 mod handle;
 mod inet;
 mod ipc;
@@ -15,6 +16,7 @@ mod terminal;
 
 pub(crate) use epoll::*;
 pub(crate) use file::*;
+pub(crate) use hand::by_another_hand;
 pub(crate) use handle::*;
 pub(crate) use inet::*;
 pub(crate) use ipc::*;

@@ -101,14 +101,7 @@ fn told(bytes: &[u8]) -> Result<Told> {
 
 /// The child's part: asks one after the other as long as its parent lives, and ends.
 fn ask_all(asked: &[Asked], places: &[usize], memory: *mut u8, parent: u32) -> ! {
-    // SAFETY: the calls take numbers, and a set that lives through them.
-    unsafe {
-        // What ends the other one by its group or its terminal must not end this one.
-        libc::setsid();
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
-    }
+    super::hand::stand_apart();
     for (one, place) in asked.iter().zip(places) {
         if std::os::unix::process::parent_id() != parent {
             break;
