@@ -13,6 +13,7 @@ mod ptrace;
 mod repair;
 mod socket;
 mod terminal;
+mod urgent;
 
 pub(crate) use epoll::*;
 pub(crate) use file::*;
@@ -26,6 +27,7 @@ pub(crate) use ptrace::*;
 pub(crate) use repair::*;
 pub(crate) use socket::*;
 pub(crate) use terminal::*;
+pub(crate) use urgent::look_behind;
 
 use binfmt::address::Tid;
 use nix::errno::Errno;

@@ -4,6 +4,7 @@
 //! hand of a process that nobody else knows: whoever ends this one, and so lets the program run on, does not end that one, which
 //! finishes the connection that it is at and looks at no other. Should that one be ended, this one ends the mode.
 
+use super::urgent::waits_behind;
 use super::{Result, share_memory};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -27,6 +28,8 @@ pub(crate) struct Asked {
     pub(crate) fd: RawFd,
     /// Its SO_REUSEADDR, which the mode takes away.
     pub(crate) reuse: i32,
+    /// Its SO_OOBINLINE, which is changed for a moment.
+    pub(crate) inline: i32,
     /// The most that can wait in its send queue, in bytes.
     pub(crate) room: usize,
 }
@@ -42,13 +45,15 @@ pub(crate) struct Told {
     pub(crate) segment_bytes: u32,
     /// struct tcp_repair_window.
     pub(crate) window: [u32; 5],
+    /// How many bytes wait behind urgent data, itself included.
+    pub(crate) behind: u32,
     /// What was written and may have to be sent again.
     pub(crate) queue: Vec<u8>,
 }
 
 /// The words before the bytes of the queue: how it went (0: not begun, 1: done, else a negative error), `written_to`,
-/// `unacknowledged`, `segment_bytes`, the window, and how many bytes follow.
-const HEAD_WORDS: usize = 10;
+/// `unacknowledged`, `segment_bytes`, the window, `behind`, and how many bytes follow.
+const HEAD_WORDS: usize = 11;
 const HEAD_BYTES: usize = HEAD_WORDS * 4;
 
 /// Asks connections, whose programs stand still.
@@ -89,12 +94,13 @@ fn told(bytes: &[u8]) -> Result<Told> {
         0 => return Err(Errno::EINTR),
         error => return Err(Errno::from_raw(-error)),
     }
-    let len = usize::try_from(word(9)).unwrap_or(0);
+    let len = usize::try_from(word(10)).unwrap_or(0);
     Ok(Told {
         written_to: word(1),
         unacknowledged: word(2),
         segment_bytes: word(3),
         window: [word(4), word(5), word(6), word(7), word(8)],
+        behind: word(9),
         queue: bytes.get(HEAD_BYTES..HEAD_BYTES + len).ok_or(Errno::EMSGSIZE)?.to_vec(),
     })
 }
@@ -111,6 +117,7 @@ fn ask_all(asked: &[Asked], places: &[usize], memory: *mut u8, parent: u32) -> !
         let mut head = [0u32; HEAD_WORDS];
         let went = ask(one, &mut head, at.wrapping_add(HEAD_BYTES));
         leave(one);
+        let went = went.and_then(|()| waits_behind(one.fd, one.inline)).map(|behind| head[9] = behind);
         head[0] = match went {
             Ok(()) => 1,
             Err(error) => (-(error as i32)).cast_unsigned(),
@@ -124,7 +131,7 @@ fn ask_all(asked: &[Asked], places: &[usize], memory: *mut u8, parent: u32) -> !
 
 /// Asks one connection, which is left in repair mode.
 fn ask(one: &Asked, head: &mut [u32; HEAD_WORDS], queue: *mut u8) -> Result<()> {
-    let [_, written_to, unacknowledged, segment_bytes, window @ .., queue_len] = head;
+    let [_, written_to, unacknowledged, segment_bytes, window @ .., _, queue_len] = head;
     set(one.fd, libc::IPPROTO_TCP, TCP_REPAIR, ON)?;
     set(one.fd, libc::IPPROTO_TCP, TCP_REPAIR_QUEUE, SENT)?;
     get(one.fd, TCP_QUEUE_SEQ, std::slice::from_mut(written_to))?;
@@ -147,6 +154,7 @@ fn leave(one: &Asked) {
     let end = |value| set(one.fd, libc::IPPROTO_TCP, TCP_REPAIR, value);
     let _ = end(OFF_SILENTLY).or_else(|_| end(OFF));
     let _ = set(one.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, one.reuse);
+    let _ = set(one.fd, libc::SOL_SOCKET, libc::SO_OOBINLINE, one.inline);
 }
 
 /// Whether this process may use repair mode.
@@ -167,7 +175,7 @@ pub(crate) fn received_to(fd: RawFd) -> Result<u32> {
     get(fd, TCP_QUEUE_SEQ, std::slice::from_mut(&mut value)).map(|()| value)
 }
 
-fn set(fd: RawFd, level: i32, name: i32, value: i32) -> Result<()> {
+pub(super) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> Result<()> {
     // SAFETY: the kernel reads four bytes at `value`.
     Errno::result(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
 }

@@ -91,6 +91,49 @@ __attribute__((unused)) static void ip_serves(int listener, union ip ip)
     guest_check(close(client) == 0 && close(server) == 0);
 }
 
+/* The state of a TCP socket (linux/tcp_states.h). */
+__attribute__((unused)) static int ip_state(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof info;
+    guest_check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
+    return info.tcpi_state;
+}
+
+/* Waits for it: acknowledgements take their time. */
+__attribute__((unused)) static void ip_comes_to(int fd, int state)
+{
+    for (int left = 4000; ip_state(fd) != state && left; left--)
+        usleep(500);
+    guest_check(ip_state(fd) == state, "%d, not %d", ip_state(fd), state);
+}
+
+/* Writes until there is no room, not even a little later. Returns how many bytes. */
+__attribute__((unused)) static size_t ip_fill(int fd)
+{
+    static char block[1 << 16];
+    size_t full = 0;
+    for (int tries = 0; tries < 20; tries++) {
+        ssize_t sent = send(fd, block, sizeof block, MSG_DONTWAIT);
+        if (sent > 0) {
+            full += (size_t)sent;
+            tries = 0;
+        }
+        usleep(500);
+    }
+    return full;
+}
+
+/* Reads to the end. Returns how many bytes. */
+__attribute__((unused)) static size_t ip_drain(int fd)
+{
+    static char block[1 << 16];
+    size_t taken = 0;
+    for (ssize_t length; (length = read(fd, block, sizeof block)) > 0;)
+        taken += (size_t)length;
+    return taken;
+}
+
 /* How many connections may wait at a listener. */
 __attribute__((unused)) static unsigned ip_backlog(int fd)
 {

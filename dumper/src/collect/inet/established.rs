@@ -315,7 +315,8 @@ fn ask<'a>(
         let unread = sys::bytes_unsent(one.socket.duplicate.as_fd()).map_err(failed)?;
         let reuse = one.socket.number(libc::SO_REUSEADDR).map_err(failed)?;
         let room = if unread == 0 { 0 } else { unread + SEGMENT_BYTES };
-        asked.push(Asked { fd: one.socket.duplicate.as_raw_fd(), reuse, room });
+        let inline = one.socket.number(libc::SO_OOBINLINE).map_err(failed)?;
+        asked.push(Asked { fd: one.socket.duplicate.as_raw_fd(), reuse, inline, room });
     }
     let Some(first) = candidates.first() else { return Ok(Vec::new()) };
     let told = sys::ask_in_repair(&asked).map_err(|error| first.socket.failed(ASKING, error))?;
@@ -327,6 +328,11 @@ fn ask<'a>(
         match looked {
             Look::Known(known) => all.push(*known),
             Look::Over => drop(verdicts.insert(socket.description, Verdict::Over)),
+            Look::Beyond => {
+                let what = format!("{name} with bytes behind urgent data that was read");
+                let advice = "they can be looked at since Linux 6.9; `--tcp=reset` gives the connection up";
+                verdicts.insert(socket.description, Verdict::NotSaved(what, advice.to_owned()));
+            }
             Look::Urgent => {
                 let advice = "try again when it was read; `--tcp=reset` gives the connection up";
                 let verdict = Verdict::NotSaved(format!("{name} with urgent data"), advice.to_owned());
@@ -342,8 +348,10 @@ enum Look<'a> {
     Known(Box<Known<'a>>),
     /// It has come to its end meanwhile.
     Over,
-    /// There is a byte that cannot be looked at.
+    /// There is urgent data.
     Urgent,
+    /// There are bytes that cannot be looked at.
+    Beyond,
 }
 
 impl<'a> Known<'a> {
@@ -359,14 +367,27 @@ impl<'a> Known<'a> {
                 return Ok(Look::Over);
             }
             let waiting = sys::bytes_waiting(fd)?;
-            let received = received(candidate.socket)?;
+            let mut received = received(candidate.socket)?;
             let is_same = sys::received_to(fd.as_raw_fd())? == start
                 && Info::of(candidate.socket)?.state == info.state
                 && sys::bytes_waiting(fd)? == waiting;
             if sys::events(fd, PollFlags::POLLPRI)?.contains(PollFlags::POLLPRI) {
                 return Ok(Look::Urgent);
             }
-            if is_same && received.len() == waiting {
+            if is_same && received.len() == waiting && told.behind > 0 {
+                match sys::look_behind(fd.as_raw_fd(), candidate.socket.number(libc::SO_OOBINLINE)?) {
+                    Ok(behind) if behind.before == waiting => received.extend(behind.bytes),
+                    Ok(_) | Err(Errno::EAGAIN) => continue,
+                    Err(Errno::EOPNOTSUPP) => return Ok(Look::Beyond),
+                    Err(error) => return Err(error),
+                }
+                if sys::received_to(fd.as_raw_fd())? != start {
+                    continue;
+                }
+            } else if received.len() != waiting {
+                continue;
+            }
+            if is_same {
                 let end = u32::from(state::peer_has_ended(info.state));
                 let receive_sequence = start.wrapping_sub(end);
                 return Ok(Look::Known(Box::new(Known {
