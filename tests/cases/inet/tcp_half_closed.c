@@ -6,23 +6,7 @@
  * to come through. */
 #include "ip.h"
 
-enum { FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSE_WAIT = 8 };
-
-static int state_of(int fd)
-{
-    struct tcp_info info = {0};
-    socklen_t length = sizeof info;
-    guest_check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
-    return info.tcpi_state;
-}
-
-/* Acknowledgements take their time. */
-static void comes_to(int fd, int state)
-{
-    for (int left = 4000; state_of(fd) != state && left; left--)
-        usleep(500);
-    guest_check(state_of(fd) == state, "%d, not %d", state_of(fd), state);
-}
+enum { FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSE = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
 
 static void reads(int fd, const char *text)
 {
@@ -39,8 +23,9 @@ static void is_at_end(int fd)
 int main(void)
 {
     union ip own = ip_own(4031), six = ip_six("::1", ip_port(2));
-    int client[4], server[4];
-    for (int i = 0; i < 4; i++) {
+    enum { COUNT = 6 };
+    int client[COUNT], server[COUNT];
+    for (int i = 0; i < COUNT; i++) {
         int listener = socket(i == 1 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
         ip_set(listener, SOL_SOCKET, SO_REUSEADDR, 1);
         ip_bind(listener, i == 1 ? six : own);
@@ -52,28 +37,33 @@ int main(void)
     guest_check(write(client[0], "last", 4) == 4 && shutdown(client[0], SHUT_WR) == 0);
     guest_check(shutdown(server[1], SHUT_WR) == 0);
     /* The end waits behind what has no room. */
-    static char block[1 << 16];
-    size_t full = 0;
-    for (int tries = 0; tries < 20; tries++) {
-        ssize_t sent = send(client[2], block, sizeof block, MSG_DONTWAIT);
-        if (sent > 0) {
-            full += (size_t)sent;
-            tries = 0;
+    size_t full[COUNT] = {0};
+    guest_check(shutdown(server[4], SHUT_WR) == 0);
+    ip_comes_to(client[4], CLOSE_WAIT);
+    for (int i = 2; i < COUNT; i++)
+        if (i != 3) {
+            ip_set(client[i], SOL_SOCKET, SO_SNDBUF, 1 << 16);
+            full[i] = ip_fill(client[i]);
+            guest_check(shutdown(client[i], SHUT_WR) == 0);
         }
-        usleep(500);
-    }
-    guest_check(shutdown(client[2], SHUT_WR) == 0);
-    comes_to(client[0], FIN_WAIT2);
-    comes_to(server[1], FIN_WAIT2);
-    guest_check(state_of(server[0]) == CLOSE_WAIT && state_of(client[1]) == CLOSE_WAIT);
-    guest_check(state_of(client[2]) == FIN_WAIT1);
+    guest_check(shutdown(server[5], SHUT_WR) == 0);
+    ip_comes_to(client[5], CLOSING);
+    guest_check(ip_state(client[4]) == LAST_ACK);
+    ip_comes_to(server[4], FIN_WAIT2);
+    ip_comes_to(server[5], FIN_WAIT2);
+    ip_comes_to(client[0], FIN_WAIT2);
+    ip_comes_to(server[1], FIN_WAIT2);
+    guest_check(ip_state(server[0]) == CLOSE_WAIT && ip_state(client[1]) == CLOSE_WAIT);
+    guest_check(ip_state(client[2]) == FIN_WAIT1);
 
     guest_checkpoint_here();
 
-    guest_check(state_of(server[0]) == CLOSE_WAIT && state_of(client[1]) == CLOSE_WAIT);
-    guest_check(state_of(client[2]) == FIN_WAIT1);
-    comes_to(client[0], FIN_WAIT2);
-    comes_to(server[1], FIN_WAIT2);
+    guest_check(ip_state(server[0]) == CLOSE_WAIT && ip_state(client[1]) == CLOSE_WAIT);
+    guest_check(ip_state(client[2]) == FIN_WAIT1);
+    ip_comes_to(client[4], LAST_ACK);
+    ip_comes_to(client[5], CLOSING);
+    ip_comes_to(client[0], FIN_WAIT2);
+    ip_comes_to(server[1], FIN_WAIT2);
     struct pollfd ended = {.fd = server[0], .events = POLLIN | POLLRDHUP};
     guest_check(poll(&ended, 1, 0) == 1 && ended.revents == (POLLIN | POLLRDHUP));
     reads(server[0], "last");
@@ -84,10 +74,13 @@ int main(void)
     guest_check(write(client[1], "to the half", 11) == 11);
     reads(server[1], "to the half");
     is_at_end(client[1]);
-    size_t taken = 0;
-    for (ssize_t length; (length = read(server[2], block, sizeof block)) > 0;)
-        taken += (size_t)length;
-    guest_check(taken == full, "%zu of %zu", taken, full);
+    for (int i = 2; i < COUNT; i++)
+        if (i != 3) {
+            size_t taken = ip_drain(server[i]);
+            guest_check(taken == full[i], "%zu of %zu", taken, full[i]);
+        }
+    ip_comes_to(client[4], CLOSE);
+    ip_comes_to(client[5], CLOSE);
     guest_check(close(server[0]) == 0 && close(client[1]) == 0);
     is_at_end(client[0]);
     is_at_end(server[1]);
