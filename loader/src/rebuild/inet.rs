@@ -11,6 +11,7 @@ mod established;
 mod going_on;
 mod holding;
 mod objection;
+mod orphan;
 mod reset;
 
 pub use going_on::Connections;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("peers::held_by_the_loader", held_by_the_loader),
     ("peers::dumper_killed_while_it_stops", dumper_killed_while_it_stops),
+    ("peers::stopped_and_ended", stopped_and_ended),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -183,6 +184,24 @@ fn dumper_killed_while_it_stops(place: &Place<'_>) -> Outcome<()> {
         true => Err(Stopped::Failed("it always had stopped it".to_owned())),
         false => Ok(()),
     }
+}
+
+/// A program that was stopped and ended later is resumed: what is left of its connections is not in the way.
+fn stopped_and_ended(place: &Place<'_>) -> Outcome<()> {
+    let mut talk = Talk::start(place)?;
+    let mut dumper = place.dumper(talk.pid, &["--stop", "-o", IMAGE]);
+    let stopped = tools::run(&mut dumper, &place.folder, "tool", User::Own)?;
+    kill(talk.pid, Signal::SIGKILL)?;
+    talk.server.wait()?;
+    talk.peer.write_all(b"while it is not there")?;
+    let mut loader = crate::loader_killed::loader(place, "keep");
+    let resumed = tools::run(&mut loader, &place.folder, "tool", User::Own)?;
+    if !stopped.status.success() || !resumed.status.success() {
+        return Err(Stopped::Failed(format!("{}{}", stopped.error, resumed.error)));
+    }
+    talk.hears("while it is not there")?;
+    talk.echoes("at last")?;
+    Ok(kill(talk.pid, Signal::SIGKILL)?)
 }
 
 /// Looks at what a dumper has left, and has the program run again. Whether it was stopped.

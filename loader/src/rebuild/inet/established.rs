@@ -4,7 +4,7 @@
 //! What was never sent is written while the mode is off for a moment, into a window of no bytes: so it waits behind what may
 //! have to be sent again, which in the mode counts as sent.
 
-use super::{Saved, objection, storage};
+use super::{Saved, objection, orphan, storage};
 use crate::error::{Error, Result};
 use crate::rebuild::{content, socket};
 use crate::sys;
@@ -71,7 +71,12 @@ pub(super) fn begin(saved: Saved<'_>, connection: &InetConnection) -> Result<Own
     for (queue, number) in numbers {
         choose(&fd, queue).and_then(|()| set(&fd, TCP_QUEUE_SEQ, number)).map_err(failed)?;
     }
-    connect(fd.as_raw_fd(), &peer).map_err(|error| objection::not_connected(&saved, error))?;
+    let connected = connect(fd.as_raw_fd(), &peer).or_else(|error| {
+        // What cannot be ended stays in the way.
+        let is_ended = error == Errno::EADDRNOTAVAIL && orphan::end(saved.note).unwrap_or(false);
+        if is_ended { connect(fd.as_raw_fd(), &peer) } else { Err(error) }
+    });
+    connected.map_err(|error| objection::not_connected(&saved, error))?;
     Ok(fd)
 }
 
