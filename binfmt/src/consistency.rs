@@ -5,6 +5,7 @@
 
 mod inet;
 mod ipc;
+mod namespace;
 mod socket;
 
 use crate::address::Span;
@@ -48,6 +49,7 @@ pub fn check(image: &Image) -> Vec<String> {
     socket::check(image, &mut checker);
     inet::check(image, &mut checker);
     check_pid_namespaces(image, &known, &mut checker);
+    namespace::check(image, &known.tasks, &mut checker);
     checker.wrong
 }
 

@@ -36,3 +36,12 @@ pub(crate) fn stub() -> Stub {
         data_offset: offset(data),
     }
 }
+
+/// The id of the namespace that `file` leads to (ioctl_nsfs(2), NS_GET_ID).
+pub(crate) fn namespace_id(file: &std::fs::File) -> nix::Result<u64> {
+    const NS_GET_ID: libc::c_ulong = 0x8008_b70d;
+    let mut id = 0u64;
+    // SAFETY: the kernel writes eight bytes.
+    let answer = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(file), NS_GET_ID, &raw mut id) };
+    nix::errno::Errno::result(answer).map(|_| id)
+}

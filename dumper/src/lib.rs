@@ -28,7 +28,7 @@ use allow::Allow;
 use binfmt::address::Pid;
 use binfmt::image::{Layout, Segment};
 use collect::inet::{Hold, Tcp};
-use collect::{Collected, Outcome};
+use collect::{Collected, Outcome, namespace};
 use error::{Error, Findings};
 use freeze::Tree;
 use procdir::ProcDir;
@@ -139,11 +139,12 @@ fn freeze_and_collect(options: &Options) -> Result<(Tree, Collected), Error> {
     const MOMENT: Duration = Duration::from_millis(500);
     let first = options.pids.first().copied().unwrap_or(Pid(0));
     sys::hold_child_signal().map_err(|error| Error::question(first, "blocking SIGCHLD", error))?;
+    let own = namespace::Own::look();
     let deadline = Instant::now() + options.timeout;
     let soon = Instant::now() + MOMENT;
     loop {
         let mut tree = Tree::freeze(&options.pids, options.timeout)?;
-        match collect::everything(&mut tree, options).map_err(died_or)? {
+        match collect::everything(&mut tree, &own, options).map_err(died_or)? {
             Outcome::Done(collected) if collected.is_passing() && Instant::now() < soon => drop(tree),
             Outcome::Done(collected) => return Ok((tree, *collected)),
             Outcome::Busy if Instant::now() < deadline => drop(tree),

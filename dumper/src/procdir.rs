@@ -107,7 +107,7 @@ impl ProcDir {
     /// Has the kernel make the entries of the files that will be read when it stands still: it does so when a file of
     /// `/proc` is first looked up, and that takes longer than reading it.
     pub fn make_ready(self) {
-        const FILES: [&str; 21] = [
+        const FILES: [&str; 23] = [
             "status",
             "stat",
             "smaps",
@@ -128,6 +128,8 @@ impl ProcDir {
             "ns/ipc",
             "ns/net",
             "ns/time",
+            "ns/time_for_children",
+            "ns/cgroup",
             "ns/uts",
         ];
         let make = |name: &str| drop(fs::symlink_metadata(self.path(name)));

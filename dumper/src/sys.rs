@@ -9,6 +9,7 @@ mod inet;
 mod ipc;
 mod memory;
 mod mqueue;
+mod namespace;
 mod ptrace;
 mod repair;
 mod socket;
@@ -23,6 +24,7 @@ pub(crate) use inet::*;
 pub(crate) use ipc::*;
 pub(crate) use memory::*;
 pub(crate) use mqueue::*;
+pub(crate) use namespace::*;
 pub(crate) use ptrace::*;
 pub(crate) use repair::*;
 pub(crate) use socket::*;
@@ -396,16 +398,4 @@ pub(crate) fn forget_io_priority() {
             libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
         }
     }
-}
-
-/// The inode of the namespace in which the pid namespace at `path` was made (ioctl_ns(2), NS_GET_PARENT).
-pub(crate) fn parent_namespace(path: &std::path::Path) -> Result<u64> {
-    const NS_GET_PARENT: libc::c_ulong = 0xb702;
-    let from_io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-    let namespace = std::fs::File::open(path).map_err(from_io)?;
-    // SAFETY: this request takes no argument and answers with a new descriptor.
-    let parent = Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) })?;
-    // SAFETY: the kernel has just made it, for us alone.
-    let parent = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(parent) });
-    Ok(std::os::unix::fs::MetadataExt::ino(&parent.metadata().map_err(from_io)?))
 }

@@ -99,10 +99,10 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
     }
     stage.wishes.change_environment(memory, process == plan::ROOT)?;
     let mut arena = ground.arena;
-    let own_credentials = credential::own()?;
-    let own_credentials = credential::Own { credential: own_credentials, keeps_groups: stage.user_namespace };
-    let executable =
-        task::open_executable(memory, world.shelf, can_set_executable(&own_credentials.credential))?;
+    let executable = task::open_executable(memory, world.shelf, can_set_executable(&credential::own()?))?;
+    let users = world.go_to_users(process)?;
+    let keeps_groups = users.map_or(stage.user_namespace, |users| users.denies_groups);
+    let own_credentials = credential::Own { credential: credential::own()?, keeps_groups };
     let table = world.sharing(process, Shared::Table);
     let directories = world.sharing(process, Shared::Filesystem);
     if directories.makes {

@@ -51,6 +51,9 @@ pub struct Options {
     /// In which control groups it comes back [default: its own where they are there and may be joined]
     #[arg(long, value_name = "HOW")]
     pub cgroup: Option<CgroupChoice>,
+    /// In which namespaces it comes back [default: its own where they still exist, else new ones like them]
+    #[arg(long, value_name = "HOW")]
+    pub namespaces: Option<NamespaceChoice>,
     /// Go on in spite of something (repeatable)
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<Allow>,
@@ -83,6 +86,15 @@ pub enum CgroupChoice {
     /// In its own; those that are not there are made
     Make,
     /// In those of the caller
+    Here,
+}
+
+/// In which namespaces a program comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NamespaceChoice {
+    /// In new ones like its own
+    Make,
+    /// In those of the caller; only processes that lived elsewhere than the first one do so again
     Here,
 }
 

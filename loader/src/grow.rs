@@ -98,6 +98,9 @@ impl<'a> Growing<'a> {
     /// Goes through all steps. Returns only in a child, which it is then.
     fn live(&mut self) -> Result<Option<usize>> {
         let process = self.world.process(self.me)?;
+        if self.done == 0 {
+            self.world.go_home(self.me)?;
+        }
         self.begin_io_context()?;
         // An exec ends all other threads, and leaves their children to the main one.
         let execs_later = |place: usize| process.steps.iter().skip(place).any(|step| *step == Step::Exec);

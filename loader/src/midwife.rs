@@ -85,7 +85,13 @@ pub fn first_pages(image: &Image, plan: &Plan) -> Result<OwnedFd> {
 }
 
 /// Makes what all starts share: the shelf, and descriptors out of the way of the tasks', which survive exec.
-pub fn make_stage(image: &Image, plan: &Plan, options: &Options, pages: &OwnedFd) -> Result<(Stage, Shelf)> {
+pub fn make_stage(
+    image: &Image,
+    host: &Host,
+    plan: &Plan,
+    options: &Options,
+    pages: &OwnedFd,
+) -> Result<(Stage, Shelf)> {
     let above = RawFd::try_from(plan.first_own_descriptor).unwrap_or(RawFd::MAX);
     let keep = |fd: RawFd| {
         let failed = |error| Error::step("keep a descriptor out of the program's way", error);
@@ -97,7 +103,7 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options, pages: &OwnedFd
     // What is on its way counts against the same limit.
     let on_shelf = (shelf::items(image).len() + unix::rights_count(image)) as u64;
     raise_descriptors(u64::from(plan.first_own_descriptor) + on_shelf + u64::from(RESERVE.unsigned_abs()));
-    let shelf = Shelf::fill(image, plan.identity, above)?;
+    let shelf = Shelf::fill(image, &host.namespaces, plan.identity, above)?;
     let stage = Stage {
         point: Point::Assemble,
         image: keep(image.file.as_raw_fd())?,
@@ -107,7 +113,8 @@ pub fn make_stage(image: &Image, plan: &Plan, options: &Options, pages: &OwnedFd
         identity: plan.identity,
         foreground: !options.detach && crate::supervisor::foreground_terminal().is_some(),
         joins_session: plan.joins_session,
-        user_namespace: plan.identity == Identity::Namespace && plan.inner_ids.is_some(),
+        user_namespace: plan.identity == Identity::Namespace && plan.inner_ids.is_some()
+            || host.namespaces.denies_groups,
         by_handler: plan.by_handler,
         verbose: options.verbose,
         callers_group: nix::unistd::getpgrp().as_raw().unsigned_abs(),

@@ -93,7 +93,7 @@ pub fn enter(ids: Option<(u32, u32)>, with_ipc: bool) -> Result<()> {
 }
 
 /// Makes the capabilities that a user namespace gives survive exec: they become inheritable and ambient.
-fn keep_capabilities() -> Result<()> {
+pub fn keep_capabilities() -> Result<()> {
     let failed = |error| Error::step("keep the rights in its user namespace", error);
     let permitted = crate::rebuild::credential::own()?.permitted;
     crate::rebuild::credential::set_own_capabilities(permitted).map_err(failed)?;

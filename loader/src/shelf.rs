@@ -7,6 +7,7 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{self, OwnStdio, dup_above, out_of_way};
+use crate::rebuild::namespace::{self, Namespaces};
 use crate::rebuild::{epoll, file, lock, mapping};
 use crate::stage::Identity;
 use crate::sys;
@@ -29,6 +30,8 @@ pub enum Item {
     Deleted(u64, u64),
     /// An open file description, by its id.
     Description(u32),
+    /// A namespace, by its number.
+    Namespace(u32),
 }
 
 /// The shelf. Its descriptors belong to the process, not to the value: they are closed when all others are.
@@ -45,12 +48,13 @@ pub fn items(image: &Image) -> Vec<Item> {
     items.extend(memfds.map(|object| Item::Memfd(object.id)));
     items.extend(deleted);
     items.extend(image.all::<Description>().map(|description| Item::Description(description.id)));
+    items.extend(namespace::items(image));
     items
 }
 
 impl Shelf {
     /// Opens everything, at or above descriptor `above` if there is room, for a tree that gets these ids.
-    pub fn fill(image: &Image, identity: Identity, above: RawFd) -> Result<Shelf> {
+    pub fn fill(image: &Image, namespaces: &Namespaces, identity: Identity, above: RawFd) -> Result<Shelf> {
         let own = OwnStdio::keep(above)?;
         let mut shelf = Shelf::default();
         for (number, fd) in (0..).zip(own.all()) {
@@ -64,6 +68,9 @@ impl Shelf {
         }
         for (id, fd) in descriptor::open_all(image, identity, &shelf, &own, above)? {
             shelf.put(Item::Description(id), Ok(fd), above)?;
+        }
+        for (id, fd) in namespaces.descriptors() {
+            shelf.put(Item::Namespace(id), dup_above(fd.as_raw_fd(), above), above)?;
         }
         epoll::fill_all(image, &shelf, above)?;
         lock::rebuild_on_the_way(image, &shelf)?;
@@ -123,6 +130,11 @@ impl Shelf {
     /// An open file description.
     pub fn description(&self, id: u32) -> Option<BorrowedFd<'_>> {
         self.get(Item::Description(id))
+    }
+
+    /// A namespace.
+    pub fn namespace(&self, id: u32) -> Option<BorrowedFd<'_>> {
+        self.get(Item::Namespace(id))
     }
 
     /// The caller's descriptor 0, 1 or 2; for any other number the first.

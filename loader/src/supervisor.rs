@@ -22,6 +22,7 @@ use crate::stage::{Identity, Point, Stage};
 use crate::sys;
 use crate::turn::Turn;
 use binfmt::image::Image;
+use binfmt::note::namespace::NamespaceKind;
 use binfmt::note::task::Task;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 /// Makes the tree and, unless it shall be detached, watches its root to its end.
 pub fn resume(
     image: Image,
-    host: Host,
+    mut host: Host,
     plan: Plan,
     options: &Options,
     turn: Option<Turn>,
@@ -45,10 +46,10 @@ pub fn resume(
     let pages = midwife::first_pages(&image, &plan)?;
     // What is opened is opened there.
     let children = match plan.identity {
-        Identity::Namespace => Some(enter(&image, &plan)?),
+        Identity::Namespace => Some(enter(&image, &mut host, &plan)?),
         _ => None,
     };
-    let (stage, shelf) = midwife::make_stage(&image, &plan, options, &pages)?;
+    let (stage, shelf) = midwife::make_stage(&image, &host, &plan, options, &pages)?;
     drop(pages);
     let control = midwife::first_control(&image, &plan, &stage, &shelf)?;
     SigSet::all().thread_set_mask().map_err(|error| Error::step("block signals", error))?;
@@ -94,10 +95,15 @@ pub fn resume(
 }
 
 /// Enters namespaces of the tree's own. Returns the list of this process's children, by the ids that they have out here.
-fn enter(image: &Image, plan: &Plan) -> Result<File> {
+fn enter(image: &Image, host: &mut Host, plan: &Plan) -> Result<File> {
     let children = File::open("/proc/thread-self/children")
         .map_err(|error| Error::io("open the list of its children", &error))?;
-    namespace::enter(plan.inner_ids, namespace::takes_ipc(image))?;
+    // A new one is free.
+    let with_ipc = namespace::takes_ipc(image) && !host.namespaces.is_new(image, NamespaceKind::Ipc);
+    namespace::enter(plan.inner_ids, with_ipc)?;
+    if with_ipc {
+        host.namespaces.renew_ipc(image)?;
+    }
     if plan.inner_ids.is_none() {
         terminal::pseudo::mount_own(image)?;
     }

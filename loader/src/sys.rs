@@ -13,7 +13,7 @@ mod process;
 mod socket;
 
 pub use file::*;
-pub use inet::{Queue, bytes_waiting, socket_queue, tcp_state};
+pub use inet::{Queue, bytes_waiting, namespace_kind, raise_loopback, socket_queue, tcp_state};
 pub use ipc::*;
 pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,

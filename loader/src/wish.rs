@@ -1,7 +1,7 @@
 //! Wishes: what the user wants to be otherwise than it was. They change the image in memory, and as every start of the
 //! loader reads it anew, they are handed from start to start.
 
-use crate::cli::{CgroupChoice, Options};
+use crate::cli::{CgroupChoice, NamespaceChoice, Options};
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::credential;
 use binfmt::image::Image;
@@ -39,6 +39,8 @@ pub struct Wishes {
     pub resets_connections: bool,
     /// In which control groups the tasks come back.
     pub cgroup: Option<CgroupChoice>,
+    /// In which namespaces the tasks come back.
+    pub namespaces: Option<NamespaceChoice>,
 }
 
 impl Wishes {
@@ -52,6 +54,7 @@ impl Wishes {
             as_me: options.as_me,
             resets_connections: options.tcp.is_some(),
             cgroup: options.cgroup,
+            namespaces: options.namespaces,
         }
     }
 
@@ -63,11 +66,19 @@ impl Wishes {
         let directory: Vec<String> = self.directory.iter().cloned().collect();
         let cgroup = self.cgroup.and_then(|choice| choice.to_possible_value());
         let cgroup: Vec<String> = cgroup.iter().map(|choice| choice.get_name().to_owned()).collect();
+        let namespaces = self.namespaces.and_then(|choice| choice.to_possible_value());
+        let namespaces: Vec<String> = namespaces.iter().map(|choice| choice.get_name().to_owned()).collect();
         let me = if self.as_me { vec!["me:".to_owned()] } else { Vec::new() };
         let reset = if self.resets_connections { vec!["reset:".to_owned()] } else { Vec::new() };
         [named("fd", &self.descriptors), named("path", &self.paths), named("cwd", &directory)]
             .into_iter()
-            .chain([named("env", &self.environment), me, reset, named("cgroup", &cgroup)])
+            .chain([
+                named("env", &self.environment),
+                me,
+                reset,
+                named("cgroup", &cgroup),
+                named("namespaces", &namespaces),
+            ])
             .flatten()
             .collect()
     }
@@ -86,6 +97,9 @@ impl Wishes {
             as_me: !named("me").is_empty(),
             resets_connections: !named("reset").is_empty(),
             cgroup: named("cgroup").pop().and_then(|choice| CgroupChoice::from_str(&choice, false).ok()),
+            namespaces: named("namespaces")
+                .pop()
+                .and_then(|choice| NamespaceChoice::from_str(&choice, false).ok()),
         }
     }
 
@@ -119,6 +133,9 @@ impl Wishes {
         }
         if self.resets_connections {
             reset_connections(image);
+        }
+        if let Some(choice) = self.namespaces {
+            change_namespaces(image, choice);
         }
         if self.as_me {
             be_me(image, in_user_namespace)?;
@@ -156,6 +173,19 @@ impl Wishes {
         }
         Ok(())
     }
+}
+
+/// Has namespaces not be those that may still exist.
+fn change_namespaces(image: &mut Image, choice: NamespaceChoice) {
+    let root = image.all::<Task>().next().map_or(0, |task| task.pid);
+    let change = |note: &mut Note| {
+        let Note::Namespace(namespace) = note else { return };
+        match choice {
+            NamespaceChoice::Make => (namespace.unique, namespace.path) = (0, Default::default()),
+            NamespaceChoice::Here => namespace.dumpers |= namespace.members.contains(&root),
+        }
+    };
+    image.notes.change(|notes| notes.iter_mut().for_each(change));
 }
 
 /// Gives up all TCP connections. What is said of them stays: whoever is held back need not be any more.

@@ -142,8 +142,10 @@ pub fn take(proc: &Path, pid: u32, letters: &mut Letters) -> io::Result<Snapshot
     for name in listed(&reader.root.join("ns"))? {
         let target = link(&reader.root.join("ns").join(&name))?;
         // One inside of the tree gets another number whenever it is made.
-        let is_inside = name.starts_with("pid") && link(Path::new("/proc/self/ns/pid"))? != target;
-        let target = if is_inside { format!("pid:[{}]", reader.letters.pids.of(&target)) } else { target };
+        let is_inside = link(&Path::new("/proc/self/ns").join(&name))? != target;
+        let kind = target.split(':').next().unwrap_or_default().to_owned();
+        let mut letters = || reader.letters.namespaces.entry(kind.clone()).or_default().of(&target);
+        let target = if is_inside { format!("{kind}:[{}]", letters()) } else { target };
         reader.put(&format!("ns/{name}"), target);
     }
     let auxv: Vec<String> =
@@ -376,7 +378,7 @@ fn awake(state: &str) -> &str {
 pub struct Letters {
     mapped: Alphabet,
     open: Alphabet,
-    pids: Alphabet,
+    namespaces: BTreeMap<String, Alphabet>,
     events: Alphabet,
 }
 

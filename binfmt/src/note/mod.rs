@@ -112,6 +112,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
 pub mod msg;
+pub mod namespace;
 pub mod netlink;
 pub mod pid_namespace;
 pub mod pidfd;
@@ -151,6 +152,8 @@ table! {
     0x434b_0018 cgroup::Cgroup,
     /// A pid namespace inside of the tree.
     0x434b_0017 pid_namespace::PidNamespace,
+    /// A namespace in which tasks live, of another kind than that of pids.
+    0x434b_0019 namespace::Namespace,
     /// An address space: its layout and its mappings.
     0x434b_0020 mapping::Memory,
     /// A file, or memory without a name, that mappings refer to.

@@ -56,6 +56,11 @@ pub fn note(vdso: Vec<u8>) -> Host {
     }
 }
 
+/// CLOCK_MONOTONIC and CLOCK_BOOTTIME, in nanoseconds.
+pub fn clocks() -> (i64, i64) {
+    (now_ns(ClockId::CLOCK_MONOTONIC), now_ns(ClockId::CLOCK_BOOTTIME))
+}
+
 fn now_ns(clock: ClockId) -> i64 {
     clock.now().map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }

@@ -21,6 +21,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
 pub mod msg;
+pub mod namespace;
 pub mod netlink;
 pub mod pid_namespace;
 pub mod pidfd;
@@ -63,7 +64,6 @@ use mapping::smaps::Area;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
-use task::Namespaces;
 
 /// What the kernel says of a thread from outside, and what the thread said itself.
 #[derive(Debug)]
@@ -162,12 +162,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of(proc: ProcDir, shares: &Shares, namespaces: &Namespaces) -> Result<Seen, Error> {
+    fn of(proc: ProcDir, shares: &Shares) -> Result<Seen, Error> {
         let (filesystem, memory) = (shares.filesystem.is_first, shares.memory.is_first);
         let descriptors =
             if shares.descriptors.is_first { descriptor::open::look(proc)? } else { Vec::new() };
         Ok(Seen {
-            task: task::look(proc, namespaces)?,
+            task: task::look(proc)?,
             cgroups: cgroup::look(proc)?,
             limits: limit::look(proc)?,
             timers: proc.text_if_there("timers")?,
@@ -189,7 +189,7 @@ struct Look {
 }
 
 impl Look {
-    fn at(frozen: &Frozen, shares: &Shares, namespaces: &Namespaces) -> Result<Look, Error> {
+    fn at(frozen: &Frozen, shares: &Shares) -> Result<Look, Error> {
         let pid = frozen.pid();
         let proc = ProcDir::new(pid);
         let memory =
@@ -201,31 +201,36 @@ impl Look {
         let pagemap =
             File::open(proc.path("pagemap")).map_err(|error| failed("opening its page map", error))?;
         let runs = pages::find(&pagemap, &areas).map_err(|error| failed("finding its pages", error))?;
-        let (facts, seen) = (thread_facts(frozen, proc)?, Seen::of(proc, shares, namespaces)?);
+        let (facts, seen) = (thread_facts(frozen, proc)?, Seen::of(proc, shares)?);
         Ok(Look { memory, areas, pagemap: Arc::new(pagemap), runs, facts, seen })
     }
 }
 
 /// Reads everything off a frozen tree.
-pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> {
+pub fn everything(tree: &mut Tree, own: &namespace::Own, options: &Options) -> Result<Outcome, Error> {
     let mut out = Collected::default();
     out.findings.processes = tree.order().len();
     let pids: Vec<Pid> = tree.members().iter().map(Frozen::pid).collect();
     let shares = sharing::among(&pids)?;
-    let namespaces = Namespaces::own();
+    // From here on this program sees what the first task does.
+    tree.members().iter().take(1).for_each(|root| own.go_home(ProcDir::new(root.pid())));
     let tasks: Vec<(&Frozen, &Shares)> = tree.members().iter().zip(&shares).collect();
-    let looks = in_parts(&tasks, |(frozen, shares)| Look::at(frozen, shares, &namespaces));
+    let looks = in_parts(&tasks, |(frozen, shares)| Look::at(frozen, shares));
     let looks = looks.into_iter().collect::<Result<Vec<_>, Error>>()?;
     for (frozen, look) in tree.members().iter().zip(&looks) {
         out.look_at(frozen.pid());
-        task::refuse(frozen, &look.facts, &look.seen.task, &mut out);
+        task::refuse(frozen, &look.facts, &mut out);
     }
     let zombies = tree.zombies().iter().map(|zombie| {
-        let task = task::zombie(*zombie, &namespaces, &mut out)?;
+        let task = task::zombie(*zombie, &mut out)?;
         Ok(Task { parent_thread: parent_thread(tree, zombie.pid), ..task })
     });
     let zombies: Vec<Task> = zombies.collect::<Result<_, Error>>()?;
     pid_namespaces(tree, &looks, &mut out)?;
+    let dwellers = tree.members().iter().zip(&looks);
+    let dwellers = dwellers
+        .map(|(frozen, look)| namespace::Dweller { pid: frozen.pid(), seen: &look.seen.task.namespaces });
+    namespace::collect(&dwellers.collect::<Vec<_>>(), own, &mut out)?;
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }
@@ -255,6 +260,7 @@ pub fn everything(tree: &mut Tree, options: &Options) -> Result<Outcome, Error> 
     let subjects = subjects(tree, &looks, &shares, &io_contexts, options);
     out.note(host::note(vdso));
     notes(tree.order(), &subjects, &answered, zombies, &mut out)?;
+    namespace::lead_ids_inside(&mut out);
     let users = Users::of(&subjects);
     msg::collect(&users, &mut out);
     sem::collect(&users, undone, &mut out);

@@ -1,6 +1,6 @@
 //! A process: its place in the tree, what belongs to the whole thread group, and why it may not be saved at all.
 
-use super::{Collected, Subject, ThreadFacts, pid_namespace};
+use super::{Collected, Subject, ThreadFacts, namespace, pid_namespace};
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped, Zombie};
 use crate::hatch::{Answers, Arg, Question, Questions};
@@ -9,7 +9,6 @@ use crate::{parse, sys};
 use binfmt::core_note;
 use binfmt::note::task::{RunState, Task};
 use binfmt::system_call;
-use std::path::PathBuf;
 
 /// The code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -46,14 +45,14 @@ pub struct Seen {
     personality: u64,
     coredump_filter: u64,
     oom_score_adj: i32,
-    /// The kinds of namespaces that are others than ours.
-    foreign_namespaces: Vec<&'static str>,
+    /// Its other namespaces.
+    pub namespaces: namespace::Seen,
     /// Its pid namespaces.
     pub pids: pid_namespace::Seen,
 }
 
 /// Looks at it.
-pub fn look(proc: ProcDir, namespaces: &Namespaces) -> Result<Seen, Error> {
+pub fn look(proc: ProcDir) -> Result<Seen, Error> {
     let hexadecimal = |name| -> Result<u64, Error> {
         Ok(u64::from_str_radix(proc.text(name)?.trim_end(), 16).unwrap_or_default())
     };
@@ -64,7 +63,7 @@ pub fn look(proc: ProcDir, namespaces: &Namespaces) -> Result<Seen, Error> {
         personality: hexadecimal("personality")?,
         coredump_filter: hexadecimal("coredump_filter")?,
         oom_score_adj: proc.text("oom_score_adj")?.trim().parse().unwrap_or_default(),
-        foreign_namespaces: namespaces.foreign(proc),
+        namespaces: namespace::look(proc),
         pids: pid_namespace::look(proc),
     })
 }
@@ -106,7 +105,7 @@ pub fn note(subject: &Subject<'_>, asked: &Asked, answers: &Answers) -> Task {
 }
 
 /// The note of a task that has ended: what its parent will learn, and where it stands.
-pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> Result<Task, Error> {
+pub fn zombie(zombie: Zombie, out: &mut Collected) -> Result<Task, Error> {
     let proc = ProcDir::new(zombie.pid);
     out.look_at(zombie.pid);
     let stat = parse::owned_stat(&proc.text("stat").map_err(|_| Error::Died { pid: zombie.pid })?);
@@ -119,8 +118,6 @@ pub fn zombie(zombie: Zombie, namespaces: &Namespaces, out: &mut Collected) -> R
             "run ckpt-dump as its user, or as root",
         );
     }
-    // Those that it has left are not told.
-    refuse_namespaces(proc, &namespaces.foreign(proc), out);
     Ok(Task { name: name.into(), ..ended(&stat) })
 }
 
@@ -161,7 +158,7 @@ pub fn standard(subject: &Subject<'_>, task: &Task, out: &mut Collected) {
 }
 
 /// Names what keeps the process from being asked or saved at all.
-pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], seen: &Seen, out: &mut Collected) {
+pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], out: &mut Collected) {
     for thread in frozen.threads() {
         let tid = thread.tid();
         if thread.registers().cs != USER_CS {
@@ -182,40 +179,6 @@ pub fn refuse(frozen: &Frozen, facts: &[ThreadFacts], seen: &Seen, out: &mut Col
                 "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
             );
         }
-    }
-    refuse_namespaces(ProcDir::new(frozen.pid()), &seen.foreign_namespaces, out);
-}
-
-/// Our own namespaces, by their kinds, but for that of pids ([`pid_namespace`]).
-#[derive(Debug)]
-pub struct Namespaces(Vec<(&'static str, PathBuf)>);
-
-impl Namespaces {
-    /// Looks which they are.
-    pub fn own() -> Namespaces {
-        let kinds = ["mnt", "user", "ipc", "net", "time", "uts"];
-        let ours = kinds.into_iter().filter_map(|kind| {
-            let link = std::fs::read_link(format!("/proc/self/ns/{kind}"));
-            Some((kind, link.ok()?))
-        });
-        Namespaces(ours.collect())
-    }
-
-    /// The kinds of those of a process that are others.
-    fn foreign(&self, proc: ProcDir) -> Vec<&'static str> {
-        let is_other =
-            |kind: &str, ours: &PathBuf| proc.link(&format!("ns/{kind}")).is_ok_and(|its| its != *ours);
-        self.0.iter().filter(|(kind, ours)| is_other(kind, ours)).map(|(kind, _)| *kind).collect()
-    }
-}
-
-/// Names the namespaces of a process that are others than ours: its paths, pids and clocks are not those that we see.
-fn refuse_namespaces(proc: ProcDir, foreign: &[&str], out: &mut Collected) {
-    for kind in foreign {
-        out.unsupported(
-            format!("it lives in another {kind} namespace than this program"),
-            format!("run ckpt-dump inside it: nsenter --target {} --all ckpt-dump ...", proc.pid()),
-        );
     }
 }
 

@@ -165,7 +165,7 @@ pub fn spawn_helper(
 ) -> Result<Stage> {
     let trace_options = trace_options(image, host);
     let pages = first_pages(image, plan)?;
-    let (stage, shelf) = make_stage(image, plan, options, &pages)?;
+    let (stage, shelf) = make_stage(image, host, plan, options, &pages)?;
     drop(pages);
     let control = first_control(image, plan, &stage, &shelf)?;
     let task = nix::unistd::getpid();

@@ -8,6 +8,7 @@ use crate::ipc;
 use crate::namespace;
 use crate::rebuild::file::{self, Found};
 use crate::rebuild::inet::Holding;
+use crate::rebuild::namespace::Namespaces;
 use crate::rebuild::{cgroup, socket, terminal, timerfd};
 use crate::sys;
 use binfmt::image::Image;
@@ -45,6 +46,8 @@ pub struct Host {
     pub terminals: Option<String>,
     /// The hold on the peers of connections, from before the first socket of one is made.
     pub holding: Holding,
+    /// The namespaces of the image; this process lives where its root did.
+    pub namespaces: Namespaces,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
     /// The mounts of the image that are not there.
@@ -54,6 +57,8 @@ pub struct Host {
 impl Host {
     /// Looks everything up that `image` makes interesting.
     pub fn look(image: &Image, options: &Options) -> Result<Host> {
+        // What is looked up depends on where.
+        let namespaces = Namespaces::enter(image)?;
         let status = fs::read_to_string("/proc/self/status")
             .map_err(|error| Error::io("read /proc/self/status", &error))?;
         let own = aside::own_mappings()?;
@@ -80,10 +85,12 @@ impl Host {
             terminals: terminal::pseudo::taken(image),
             against_namespace: None,
             holding: Holding::of(image),
+            namespaces,
         };
         // It takes a fork to find out.
         let asked = options.pid == Some(PidChoice::Namespace);
-        let unlike = !host.can_checkpoint_restore() || !host.taken.is_empty();
+        let unlike =
+            !host.can_checkpoint_restore() || host.namespaces.has_entered_user || !host.taken.is_empty();
         let ipc = host.ipc.against().is_some() || host.ipc.in_use().is_some();
         if asked || options.pid.is_none() && (unlike || ipc || host.terminals.is_some()) {
             host.against_namespace = host.look_at_namespaces(image);
@@ -126,13 +133,16 @@ impl Host {
         if !self.can_checkpoint_restore() {
             return Some("that needs CAP_CHECKPOINT_RESTORE, which this user lacks".to_owned());
         }
+        if self.namespaces.has_entered_user {
+            return Some("it lives in a user namespace, out of which no ids can be chosen".to_owned());
+        }
         let (tid, name) = ids.iter().find_map(|id| self.taken.get_key_value(id))?;
         Some(format!("id {tid} is taken by {name}"))
     }
 
     /// Everything on this host that stands against a resume, but for the identity.
     pub fn refusals(&self, image: &Image, options: &Options) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
+        let mut refusals = self.namespaces.refusals.clone();
         for (identity, purpose, found) in &self.files {
             if matches!(found, Found::Changed(_)) && options.allow.contains(&Allow::ChangedFile) {
                 continue;

@@ -120,7 +120,11 @@ impl Plan {
             _ => host.ipc.fates(),
         };
         let steps = match options.plan {
-            true => steps::all(image, task, identity, &skeleton, (&ipc, options.cgroup))?,
+            true => {
+                let mut steps = host.namespaces.steps(image);
+                steps.extend(steps::all(image, task, identity, &skeleton, (&ipc, options.cgroup))?);
+                steps
+            }
             false => Vec::new(),
         };
         let pid = task.pid;

@@ -185,6 +185,15 @@ pub fn join(image: &Image, pid: u32, choice: Option<CgroupChoice>) -> Result<()>
     Ok(())
 }
 
+/// Has this process join a group, as far as it may: a new cgroup namespace has its root there.
+pub fn join_root(root: &CgroupMembership) -> io::Result<()> {
+    if own().contains(root) {
+        return Ok(());
+    }
+    let folder = find(root, &mounted()).map_err(|_| io::ErrorKind::NotFound)?;
+    enter(&folder, false)
+}
+
 fn enter(folder: &Path, makes: bool) -> io::Result<()> {
     if makes {
         fs::create_dir_all(folder)?;

@@ -25,6 +25,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod mqueue;
 pub mod msg;
+pub mod namespace;
 pub mod netlink;
 pub mod pid_namespace;
 pub mod pidfd;

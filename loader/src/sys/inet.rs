@@ -41,3 +41,25 @@ pub fn tcp_state(fd: BorrowedFd<'_>) -> Result<u8, Errno> {
     check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, at, len_at) }.into())?;
     Ok(state)
 }
+
+/// Brings up the loopback interface of this network namespace (netdevice(7)).
+pub fn raise_loopback() -> Result<(), Errno> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: the structure is plain data, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel reads one ifreq.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
+}
+
+/// Of which kind the namespace is that a file leads to: the flag by which clone(2) knows it (ioctl_ns(2)).
+pub fn namespace_kind(file: &std::fs::File) -> Result<i32, Errno> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument.
+    let kind = check(unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) }.into())?;
+    i32::try_from(kind).map_err(|_| Errno::EINVAL)
+}
