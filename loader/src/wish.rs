@@ -349,6 +349,7 @@ mod tests {
             as_me: true,
             resets_connections: true,
             cgroup: Some(CgroupChoice::Make),
+            namespaces: Some(NamespaceChoice::Here),
         };
         assert_eq!(Wishes::from_arguments(&wishes.to_arguments()), wishes);
         assert_eq!(Wishes::from_arguments(&[]), Wishes::default());
