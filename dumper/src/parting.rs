@@ -18,9 +18,14 @@ use crate::write::Sink;
 use binfmt::address::Pid;
 use binfmt::hold::LIFETIME;
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long the killed are waited for, and how often they are looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Lets the processes go, and the image appear. They are killed only when the image is safe.
 pub(crate) fn release(
@@ -42,8 +47,27 @@ pub(crate) fn release(
         }
         Afterwards::Kill => {
             sink.commit()?;
+            // Without a descriptor for each nobody is waited for.
+            let dying: Vec<OwnedFd> =
+                tree.members().iter().map_while(|member| sys::pidfd_open(member.pid().0).ok()).collect();
             part(&tree, collected, Signal::SIGKILL, "killing it")?;
-            tree.thaw()
+            let stood_still = tree.thaw()?;
+            wait_for(&dying);
+            Ok(stood_still)
+        }
+    }
+}
+
+/// Waits until these processes have given back what they had (ports, locks, terminals), so that a resume finds it free. One
+/// that the kernel cannot end (state D) is left to it.
+fn wait_for(processes: &[OwnedFd]) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_over = |process: &OwnedFd| {
+        sys::events(process.as_fd(), PollFlags::POLLIN).is_ok_and(|events| events.contains(PollFlags::POLLIN))
+    };
+    for process in processes {
+        while !is_over(process) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
         }
     }
 }

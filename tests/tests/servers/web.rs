@@ -40,6 +40,8 @@ pub(crate) fn killed_and_resumed(server: &Server<'_>) -> Outcome<()> {
     let kept = idle(server.port)?;
     let asker = ask_always(server);
     server.dump(&["--tcp=reset", "--kill"])?;
+    // What it had is free at once.
+    drop(std::net::TcpListener::bind(("127.0.0.1", server.port))?);
     asker.abandon()?;
     drop(kept);
     server.has_ended(&members)?;
