@@ -1,8 +1,13 @@
 //! What the kernel tells of all sockets of the domain AF_UNIX in this network namespace: unix_diag (sock_diag(7)).
 //!
-//! The crates that know this protocol take names for UTF-8, and refuse an answer with one that is not.
+//! Its messages are netlink-packet-sock-diag's.
 
-use crate::parse::u32_at;
+use netlink_packet_core::{
+    Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::unix::nlas::Nla;
+use netlink_packet_sock_diag::unix::{ShowFlags, StateFlags, UnixRequest, UnixResponse};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::collections::BTreeMap;
@@ -28,10 +33,6 @@ pub struct Told {
     pub shutdown: u8,
 }
 
-const HEADER_BYTES: usize = 16;
-/// struct unix_diag_msg
-const MESSAGE_BYTES: usize = 16;
-
 /// Every socket by its inode.
 pub fn all() -> Result<BTreeMap<u64, Told>, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -47,72 +48,62 @@ pub fn all() -> Result<BTreeMap<u64, Told>, Errno> {
     }
 }
 
-/// struct nlmsghdr and struct unix_diag_req: all sockets, whatever their state.
+/// For all sockets, whatever their state.
 fn request() -> Vec<u8> {
-    const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    const NLM_F_REQUEST_DUMP: u16 = 0x301;
-    const SHOW_FILE_PEER_PENDING_LENGTHS: u32 = 2 | 4 | 8 | 16;
-    const LEN_BYTES: u32 = 40;
-    let mut request = Vec::new();
-    request.extend_from_slice(&LEN_BYTES.to_le_bytes());
-    request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_le_bytes());
-    request.extend_from_slice(&NLM_F_REQUEST_DUMP.to_le_bytes());
-    // Sequence, port; family (a byte, the first of this order); states, inode, what to show, cookie.
-    let family = libc::AF_UNIX.cast_unsigned();
-    for word in [0, 0, family, u32::MAX, 0, SHOW_FILE_PEER_PENDING_LENGTHS, u32::MAX, u32::MAX] {
-        request.extend_from_slice(&word.to_le_bytes());
-    }
-    request
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let show_flags = ShowFlags::VFS | ShowFlags::PEER | ShowFlags::ICONS | ShowFlags::RQLEN;
+    let state_flags = StateFlags::from_bits_retain(u32::MAX);
+    let request = UnixRequest { state_flags, inode: 0, show_flags, cookie: [0xff; 8] };
+    let request = NetlinkPayload::InnerMessage(SockDiagMessage::UnixRequest(request));
+    let mut message = NetlinkMessage::new(header, request);
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// Takes the messages of one answer; whether it was the last.
 fn read(mut answer: &[u8], found: &mut BTreeMap<u64, Told>) -> Result<bool, Errno> {
-    const NLMSG_ERROR: u32 = 2;
-    const NLMSG_DONE: u32 = 3;
-    while answer.len() >= HEADER_BYTES {
-        let len = usize::try_from(u32_at(answer, 0)).unwrap_or(0);
-        let message = answer.get(HEADER_BYTES..len).ok_or(Errno::EBADMSG)?;
-        match u32_at(answer, 4) & 0xffff {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let error = u32_at(message, 0).cast_signed();
-                return Err(Errno::from_raw(error.saturating_neg()));
+    while !answer.is_empty() {
+        let checked = NetlinkBuffer::new_checked(answer).map_err(|_| Errno::EBADMSG)?;
+        let len = usize::try_from(checked.length()).map_err(|_| Errno::EBADMSG)?;
+        let message = NetlinkMessage::deserialize(answer.get(..len).unwrap_or_default());
+        match message.map_err(|_| Errno::EBADMSG)?.payload {
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(Errno::from_raw(error.raw_code().saturating_neg())),
+            NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(told)) => {
+                found.insert(told.header.inode.into(), socket_of(&told));
             }
-            _ => {
-                let (inode, told) = socket_of(message).ok_or(Errno::EBADMSG)?;
-                found.insert(inode, told);
-            }
+            _ => {}
         }
         answer = answer.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
 }
 
-/// struct unix_diag_msg and its attributes.
-fn socket_of(message: &[u8]) -> Option<(u64, Told)> {
-    const FILE: u32 = 1;
-    const PEER: u32 = 2;
-    const PENDING: u32 = 3;
-    const LENGTHS: u32 = 4;
-    const SHUTDOWN: u32 = 6;
-    let inode = u32_at(message, 4).into();
-    let mut told = Told { state: *message.get(2)?, ..Told::default() };
-    let mut rest = message.get(MESSAGE_BYTES..)?;
-    while rest.len() >= 4 {
-        let head = u32_at(rest, 0);
-        let (len, kind) = (usize::try_from(head & 0xffff).ok()?, head >> 16 & 0x3fff);
-        let value = rest.get(4..len)?;
-        match kind {
-            FILE => told.file = Some((u32_at(value, 0), u32_at(value, 4))),
-            PEER => told.peer = Some(u32_at(value, 0).into()),
-            PENDING => told.pending = value.chunks_exact(4).map(|inode| u32_at(inode, 0).into()).collect(),
-            LENGTHS => told.backlog = u32_at(value, 4),
-            SHUTDOWN => told.shutdown = *value.first()?,
+fn socket_of(response: &UnixResponse) -> Told {
+    let mut told = Told { state: response.header.state, ..Told::default() };
+    for attribute in &response.nlas {
+        match attribute {
+            Nla::Vfs(file) => {
+                // Nothing else tells of its fields: the inode, then the device.
+                let mut bytes = [0; 8];
+                file.emit(&mut bytes);
+                let word = |half: &[u8]| half.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+                let (inode, device) = bytes.split_at(4);
+                told.file = Some((word(inode), word(device)));
+            }
+            Nla::Peer(inode) => told.peer = Some((*inode).into()),
+            Nla::PendingConnections(inodes) => {
+                told.pending = inodes.iter().map(|inode| (*inode).into()).collect()
+            }
+            Nla::ReceiveQueueLength(_, backlog) => told.backlog = *backlog,
+            Nla::Shutdown(how) => told.shutdown = *how,
             _ => {}
         }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
-    Some((inode, told))
+    told
 }
 
 #[cfg(test)]
