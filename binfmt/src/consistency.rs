@@ -180,7 +180,11 @@ impl Known {
         let mut complete = |id: u32, kind| completed.entry(id).or_default().push(kind);
         for note in image.notes.iter() {
             match note {
+                Note::OpenFile(file) if file.process != 0 => {
+                    complete(file.description, DescriptionKind::ProcessFile);
+                }
                 Note::OpenFile(file) => complete(file.description, DescriptionKind::File),
+                Note::Tun(tun) => complete(tun.description, DescriptionKind::Tun),
                 Note::OpenMemfd(memfd) => complete(memfd.description, DescriptionKind::Memfd),
                 Note::OpenTerminal(terminal) => complete(terminal.description, DescriptionKind::Terminal),
                 Note::Eventfd(eventfd) => complete(eventfd.description, DescriptionKind::Eventfd),

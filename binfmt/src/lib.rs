@@ -19,6 +19,7 @@ pub mod image;
 pub mod installation;
 pub mod ipc;
 pub mod mountinfo;
+pub mod netlink;
 pub mod note;
 pub mod program;
 pub mod registration;

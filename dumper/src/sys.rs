@@ -14,6 +14,7 @@ mod ptrace;
 mod repair;
 mod socket;
 mod terminal;
+mod tun;
 mod urgent;
 
 pub(crate) use epoll::*;
@@ -29,6 +30,7 @@ pub(crate) use ptrace::*;
 pub(crate) use repair::*;
 pub(crate) use socket::*;
 pub(crate) use terminal::*;
+pub(crate) use tun::*;
 pub(crate) use urgent::look_behind;
 
 use binfmt::address::Tid;

@@ -12,7 +12,7 @@ use crate::index::Threads;
 use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
 use crate::rebuild::{
-    credential, limit, pidfd, schedule, seccomp, signal, task, terminal, thread, timer, timerfd,
+    credential, descriptor, limit, schedule, seccomp, signal, task, terminal, thread, timer, timerfd,
 };
 use crate::sys;
 use crate::world::{Shared, World};
@@ -152,7 +152,7 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
         }
     }
     if last.makes_table {
-        pidfd::rebuild(last.world, process, last.task)?;
+        descriptor::late::rebuild(last.world, process, last.task)?;
     }
     terminal::pseudo::set_foreground(last.world, last.task)?;
     for waiting in &last.threads.threads {

@@ -16,8 +16,8 @@ pub enum Progress {
     Building,
     /// Its threads exist and wait for [`Word::Start`].
     ThreadsWait,
-    /// Its pidfds are open, if there are any in the image.
-    PidfdsOpen,
+    /// Its pidfds and files of processes are open, if there are any in the image.
+    LateOpen,
     /// Everything is ready; its threads wait for [`Word::Gate`].
     Ready,
     /// The leader's program failed.
@@ -214,7 +214,7 @@ impl Control {
         match self.of(process, ProcessWord::Progress) {
             0 => Progress::Building,
             1 => Progress::ThreadsWait,
-            2 => Progress::PidfdsOpen,
+            2 => Progress::LateOpen,
             3 => Progress::Ready,
             _ => Progress::Failed,
         }
@@ -359,7 +359,7 @@ impl Progress {
         match self {
             Progress::Building => 0,
             Progress::ThreadsWait => 1,
-            Progress::PidfdsOpen => 2,
+            Progress::LateOpen => 2,
             Progress::Ready => 3,
             Progress::Failed => 4,
         }

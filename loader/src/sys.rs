@@ -11,6 +11,7 @@ mod inet;
 mod ipc;
 mod process;
 mod socket;
+mod tun;
 
 pub use file::*;
 pub use inet::{Queue, bytes_waiting, namespace_kind, raise_loopback, socket_queue, tcp_state};
@@ -20,6 +21,7 @@ pub use process::{
     while_waiting,
 };
 pub use socket::{attach_filter, disconnect, make_socket, set_socket_option, socket_number};
+pub use tun::*;
 
 use nix::errno::Errno;
 use std::ffi::CStr;

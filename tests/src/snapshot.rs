@@ -280,15 +280,30 @@ impl Taker<'_> {
     fn watched(&mut self, set: &str, info: &str) -> io::Result<()> {
         let mut all: Vec<_> = info.lines().filter_map(watched).collect();
         all.sort_unstable();
-        let devices = if all.is_empty() { [0; 3] } else { numbered_devices()? };
+        let devices = if all.is_empty() { [0; 4] } else { numbered_devices(&self.root)? };
         for (index, (number, what, inode, device)) in all.into_iter().enumerate() {
             let inode = if devices.contains(&device) { self.letters.open.of(&inode) } else { inode };
-            self.put(
-                &format!("fd/{set}/watches.{index}"),
-                format!("{number} {what} ino:{inode} sdev:{device:x}"),
-            );
+            // Another pid namespace has another /proc.
+            let device = if Some(&device) == devices.last().filter(|device| **device != 0) {
+                "proc".to_owned()
+            } else {
+                format!("{device:x}")
+            };
+            let watched = format!("{number} {what} ino:{inode} sdev:{device}");
+            self.put(&format!("fd/{set}/watches.{index}"), watched);
         }
         Ok(())
+    }
+
+    /// A path with its ids in `/proc` replaced by their roles.
+    fn of_process(&self, path: &str) -> String {
+        match path.strip_prefix("/proc/") {
+            Some(rest) => {
+                let parts: Vec<String> = rest.split('/').map(|part| self.without_ids(part)).collect();
+                format!("/proc/{}", parts.join("/"))
+            }
+            None => path.to_owned(),
+        }
     }
 
     fn descriptors(&mut self) -> io::Result<()> {
@@ -301,7 +316,7 @@ impl Taker<'_> {
                 (Some((kind, inode)), _) => format!("{kind}:[{}]", self.letters.open.of(inode)),
                 // A file of O_TMPFILE has the number of its inode for a name.
                 (None, Some(inode)) => target.replace(inode, &self.letters.open.of(inode)),
-                (None, None) => target,
+                (None, None) => self.of_process(&target),
             };
             self.put(&format!("fd/{number}/link"), shown);
             let info = fs::read_to_string(self.root.join("fdinfo").join(&number))?;
@@ -337,15 +352,18 @@ fn watched(line: &str) -> Option<(u32, String, String, u64)> {
     Some((number.parse().ok()?, what.join(" "), inode, u64::from_str_radix(device.trim(), 16).ok()?))
 }
 
-/// The devices whose inodes are numbered as they are made: those of pipes, sockets and processes, as the kernel writes them.
-fn numbered_devices() -> io::Result<[u64; 3]> {
+/// The devices whose inodes are numbered as they are made: those of pipes, sockets, processes and their files in `/proc`, as
+/// the kernel writes them.
+fn numbered_devices(process: &Path) -> io::Result<[u64; 4]> {
     use std::os::fd::AsRawFd;
     let (pipe, (socket, _)) = (io::pipe()?, std::os::unix::net::UnixStream::pair()?);
-    let process = crate::sys::open_process(std::process::id())?;
-    let mut devices = [0; 3];
-    for (device, fd) in devices.iter_mut().zip([pipe.0.as_raw_fd(), socket.as_raw_fd(), process.as_raw_fd()])
-    {
-        let id = fs::metadata(format!("/proc/self/fd/{fd}"))?.dev();
+    let pidfd = crate::sys::open_process(std::process::id())?;
+    let of_own = |fd: i32| PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let [pipe_at, socket_at] = [pipe.0.as_raw_fd(), socket.as_raw_fd()].map(of_own);
+    let places = [pipe_at, socket_at, of_own(pidfd.as_raw_fd()), process.join("status")];
+    let mut devices = [0; 4];
+    for (device, place) in devices.iter_mut().zip(places) {
+        let id = fs::metadata(place)?.dev();
         *device = u64::from(libc::major(id)) << 20 | u64::from(libc::minor(id));
     }
     Ok(devices)
@@ -363,6 +381,9 @@ fn nameless(path: &str) -> bool {
         || path.starts_with("socket:[")
         || path.starts_with("anon_inode:")
         || path.ends_with(" (deleted)")
+        || path
+            .strip_prefix("/proc/")
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// Whether a task runs or sleeps at this very moment says nothing; that it is stopped or dead does.

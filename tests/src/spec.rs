@@ -118,7 +118,8 @@ pub enum Need {
 }
 
 /// Numbers of the capabilities that cases ask for (capabilities(7), linux/capability.h).
-const CAPABILITIES: [(&str, u32); 8] = [
+const CAPABILITIES: [(&str, u32); 9] = [
+    ("net_admin", 12),
     ("sys_chroot", 18),
     ("sys_ptrace", 19),
     ("sys_admin", 21),

@@ -129,6 +129,7 @@ pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod tun;
 pub mod unix;
 
 table! {
@@ -216,6 +217,8 @@ table! {
     0x434b_0092 netlink::NetlinkSocket,
     /// A TCP connection that goes on.
     0x434b_007e inet::InetConnection,
+    /// A description of `/dev/net/tun`.
+    0x434b_0098 tun::Tun,
     /// A lock or lease on a file.
     0x434b_0080 lock::FileLock,
     /// Where the filesystem of files is mounted, so that one that a resume lacks can be named.

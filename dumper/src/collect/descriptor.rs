@@ -10,7 +10,7 @@ use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{
     Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, mqueue, pidfd, signalfd, socket,
-    terminal, timerfd, unix,
+    terminal, timerfd, tun, unix,
 };
 use crate::allow::Allow;
 use crate::error::Error;
@@ -153,6 +153,9 @@ fn refuse_on_their_way(groups: &[Group<'_>], out: &mut Collected) {
         let Some(open) = group.members.iter().find(|member| member.way.is_some()) else { continue };
         let what = match kinds.get(&group.id) {
             Some(DescriptionKind::Pidfd) => "a pidfd, which cannot be saved there yet".to_owned(),
+            Some(DescriptionKind::ProcessFile) => {
+                format!("{}, a process's, which cannot be saved there yet", what(open))
+            }
             Some(DescriptionKind::Closed) if out.can_be_saved() => {
                 format!("{}, which cannot be saved", what(open))
             }
@@ -188,11 +191,12 @@ fn complete(
         Looks::Device if terminal::collect(id, open, &terminals(group), duplicate, out) => {
             DescriptionKind::Terminal
         }
+        Looks::Device if tun::is_tun(open.place.metadata.rdev()) => tun::collect(id, open, duplicate, out)?,
         Looks::Device if is_stateless(&open.place.metadata) => DescriptionKind::File,
         Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, group.lowest(), out),
     };
     match kind {
-        DescriptionKind::File => file::collect(open.subject, id, &open.place, open.flags, out)?,
+        DescriptionKind::File => return file::collect(open.subject, id, &open.place, open.flags, out),
         DescriptionKind::Memfd => memfd::collect(open.subject, id, &open.place, objects, out)?,
         DescriptionKind::Timerfd => timerfd::collect(id, open, duplicate, out)?,
         DescriptionKind::Signalfd => signalfd::collect(id, open, out)?,

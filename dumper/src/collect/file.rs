@@ -1,11 +1,13 @@
 //! Files that have a place in a filesystem: which one it is, and whether its name still leads to it.
 
 pub(super) mod nameless;
+mod process;
 
 use super::{Collected, Source, Subject};
 use crate::error::Error;
 use crate::mounts::{Met, Mount};
 use binfmt::image::Owner;
+use binfmt::note::descriptor::DescriptionKind;
 use binfmt::note::file::{FileIdentity, FileType, MountPoint, OpenFile, Presence};
 use binfmt::wire::Text;
 use nix::unistd::{Whence, lseek};
@@ -48,20 +50,24 @@ pub enum Naming {
     Temporary,
 }
 
-/// Completes the description `description` of a file, a directory or a device.
+/// Completes the description `description` of a file, a directory or a device, and says of which kind it is.
 pub fn collect(
     subject: &Subject<'_>,
     description: u32,
     place: &Place,
     flags: u32,
     out: &mut Collected,
-) -> Result<(), Error> {
+) -> Result<DescriptionKind, Error> {
     let temporary = libc::O_TMPFILE.cast_unsigned();
     let naming = if flags & temporary == temporary { Naming::Temporary } else { Naming::Ordinary };
+    if let Some(process::Owned { file, process }) = process::identify(subject, place, out) {
+        out.note(OpenFile { description, file, process });
+        return Ok(DescriptionKind::ProcessFile);
+    }
     let mut file = identify(place, naming, out);
     carry(subject, place, &mut file, out)?;
     out.note(OpenFile { description, file, process: 0 });
-    Ok(())
+    Ok(DescriptionKind::File)
 }
 
 /// Says which file a mapping is of, with its build id: programs and libraries are told apart by what they are.
@@ -117,6 +123,7 @@ struct OnMount {
     id: u32,
     is_detached: bool,
     is_nfs: bool,
+    is_proc: bool,
     /// Where it is mounted.
     at: Text,
 }
@@ -141,7 +148,8 @@ fn mount_of(place: &Place, out: &mut Collected) -> OnMount {
     let (note, found) = match out.mounts.of(&place.link, pid) {
         Mount::At(mount, met) => {
             let is_nfs = mount.filesystem.0.starts_with(b"nfs");
-            let found = OnMount { id: mount.id, is_detached: false, is_nfs, at: mount.path.clone() };
+            let is_proc = mount.filesystem.0 == b"proc";
+            let found = OnMount { id: mount.id, is_detached: false, is_nfs, is_proc, at: mount.path.clone() };
             (Some(mount.clone()).filter(|_| met == Met::New), found)
         }
         Mount::Detached => (None, OnMount { is_detached: true, ..OnMount::default() }),

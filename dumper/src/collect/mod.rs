@@ -38,6 +38,7 @@ pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod tun;
 pub mod unix;
 
 use crate::Options;

@@ -1,25 +1,30 @@
 //! The host's facts that a plan rests on, looked up once.
 
+use super::first_own_descriptor;
 use crate::aside;
 use crate::cli::{Allow, Options, PidChoice};
 use crate::error::{Error, Refusal, Result};
 use crate::frame;
 use crate::ipc;
 use crate::namespace;
+use crate::rebuild::descriptor::RESERVE;
 use crate::rebuild::file::{self, Found};
 use crate::rebuild::inet::Holding;
 use crate::rebuild::namespace::Namespaces;
-use crate::rebuild::{cgroup, socket, terminal, timerfd};
+use crate::rebuild::{cgroup, socket, terminal, timerfd, tun};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::{FileIdentity, MountPoint};
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_WAKE_ALARM: u32 = 35;
 const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
@@ -50,6 +55,8 @@ pub struct Host {
     pub namespaces: Namespaces,
     /// What was found at the path of every file that the image names.
     files: Vec<(FileIdentity, &'static str, Found)>,
+    /// The hard limit of open descriptors.
+    pub descriptors_max: u64,
     /// The mounts of the image that are not there.
     absent_mounts: BTreeMap<u32, MountPoint>,
 }
@@ -80,6 +87,7 @@ impl Host {
                 .into_iter()
                 .map(|(identity, purpose, access)| (identity.clone(), purpose, file::look(identity, access)))
                 .collect(),
+            descriptors_max: getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard),
             absent_mounts: file::absent_mounts(image),
             ipc: ipc::Host::look(image),
             terminals: terminal::pseudo::taken(image),
@@ -155,8 +163,25 @@ impl Host {
         refusals.extend(cgroup::refusals(image, options.cgroup));
         refusals.extend(self.holding.refusals(image));
         refusals.extend(socket::refusals(image));
+        refusals.extend(tun::refusals(image, self.can(CAP_NET_ADMIN)));
+        refusals.extend(self.descriptor_refusal(image));
         refusals.extend(timerfd::refusal(image, self.can(CAP_WAKE_ALARM)));
         refusals
+    }
+
+    /// Descriptors so high that the loader's own have no room above them.
+    fn descriptor_refusal(&self, image: &Image) -> Option<Refusal> {
+        let first_own = u64::from(first_own_descriptor(image));
+        let needed = first_own.saturating_add(RESERVE.unsigned_abs().into());
+        let lacks = needed > self.descriptors_max && !self.can(CAP_SYS_RESOURCE);
+        lacks.then(|| Refusal {
+            reason: format!(
+                "its highest descriptor is {}, and a resume needs {RESERVE} more under the hard limit, which is {}",
+                first_own.saturating_sub(1),
+                self.descriptors_max
+            ),
+            remedy: format!("raise the limit (ulimit -Hn {needed}), or resume as root"),
+        })
     }
 
     /// A state in use that this processor or kernel lacks.

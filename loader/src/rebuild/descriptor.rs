@@ -1,10 +1,11 @@
 //! The table of descriptors: every description opened once, by the file of its kind, then put at its numbers.
 
+pub mod late;
 mod place;
 
 use crate::error::{Error, Result};
 use crate::rebuild::{
-    epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd,
+    epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd, tun,
 };
 use crate::shelf::Shelf;
 use crate::stage::Identity;
@@ -20,6 +21,7 @@ use binfmt::note::signalfd::Signalfd;
 use binfmt::note::task::Task;
 use binfmt::note::terminal::OpenTerminal;
 use binfmt::note::timerfd::Timerfd;
+use binfmt::note::tun::Tun;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit};
@@ -222,6 +224,10 @@ pub fn open_all(
                 let note: &Epoll = completing(image, id, "an epoll set's note is missing")?;
                 epoll::make(note, description)?
             }
+            DescriptionKind::Tun => {
+                let note: &Tun = completing(image, id, "a network interface's note is missing")?;
+                tun::reopen(note, description)?
+            }
             DescriptionKind::Inotify => inotify::make(description)?,
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe
@@ -231,8 +237,8 @@ pub fn open_all(
             | DescriptionKind::Closed => continue,
             // All together, when what may be on the way through them stands.
             DescriptionKind::Socket => continue,
-            // `pidfd::rebuild` does, when there are tasks.
-            DescriptionKind::Pidfd => continue,
+            // When there are tasks.
+            DescriptionKind::Pidfd | DescriptionKind::ProcessFile => continue,
         };
         opened.insert(id, fd);
     }

@@ -47,7 +47,7 @@ pub fn targets(image: &Image, description: u32) -> String {
 
 /// Has every epoll set on the shelf watch what it watched, but for signalfds. Numbers from `above` on are the loader's.
 pub fn fill_all(image: &Image, shelf: &Shelf, above: RawFd) -> Result<()> {
-    refuse_pidfds(image)?;
+    refuse_late(image)?;
     for note in inner_first(image) {
         if let Some(filling) = Filling::of(image, shelf, above, note)? {
             filling.fill()?;
@@ -74,12 +74,19 @@ pub fn add_signalfds(image: &Image, shelf: &Shelf, table: &DescriptorTable, abov
     Ok(())
 }
 
-/// Adds a pidfd, which `opened` is, to the sets for which the task with `table`, whose descriptors are in place, is to do it.
-pub fn add_pidfd(image: &Image, table: u32, pidfd: u32, opened: BorrowedFd<'_>, above: RawFd) -> Result<()> {
-    let failed = |error| Error::step("have an epoll set watch a pidfd", error);
+/// Adds what was opened when there are tasks, which `opened` is, to the sets for which the task with `table`, whose descriptors are in place, is to do it.
+pub fn add_late(
+    image: &Image,
+    table: u32,
+    description: u32,
+    opened: BorrowedFd<'_>,
+    above: RawFd,
+) -> Result<()> {
+    let failed = |error| Error::step("have an epoll set watch a pidfd or a file of a process", error);
     for note in inner_first(image) {
-        let is_it =
-            |target: &&EpollTarget| target.description == pidfd && adder(image, note, target) == Some(table);
+        let is_it = |target: &&EpollTarget| {
+            target.description == description && adder(image, note, target) == Some(table)
+        };
         let tables = image.about::<DescriptorTable>(table);
         let mut entries = tables.flat_map(|table| &table.descriptors);
         let Some(own) = entries.find(|entry| entry.description == note.description) else { continue };
@@ -93,17 +100,16 @@ pub fn add_pidfd(image: &Image, table: u32, pidfd: u32, opened: BorrowedFd<'_>, 
     Ok(())
 }
 
-/// A pidfd can be added only by a task that has the set too.
-fn refuse_pidfds(image: &Image) -> Result<()> {
+/// What is opened when there are tasks can be added only by one that has the set too.
+fn refuse_late(image: &Image) -> Result<()> {
     for note in image.all::<Epoll>() {
         let is_lost = |target: &&EpollTarget| {
-            kind(image, target.description) == Some(DescriptionKind::Pidfd)
-                && adder(image, note, target).is_none()
+            is_late(image, target.description) && adder(image, note, target).is_none()
         };
         if let Some(target) = note.targets.iter().find(is_lost) {
             return Err(Error::Refused(vec![Refusal {
                 reason: format!(
-                    "an epoll set watches a pidfd, once descriptor {}, that no task with the set has",
+                    "an epoll set watches a pidfd or a file of a process, once descriptor {}, that no task with the set has",
                     target.number
                 ),
                 remedy: "such a set cannot be made again yet".to_owned(),
@@ -126,7 +132,7 @@ fn adder(image: &Image, set: &Epoll, target: &EpollTarget) -> Option<u32> {
         .find(|table| has(table, &is_there))
         .or_else(|| with_set().find(|table| has(table, &is_target)));
     let any = || {
-        let needs_target = kind(image, target.description) == Some(DescriptionKind::Pidfd);
+        let needs_target = is_late(image, target.description);
         // For a set that is only on its way the root does it.
         let root = || image.all::<Task>().next().and_then(|root| image.about(root.descriptor_table).next());
         let is_held = with_set().next().is_some();
@@ -156,6 +162,11 @@ fn inner_first(image: &Image) -> Vec<&Epoll> {
     sorted
 }
 
+/// Whether it is opened when there are tasks.
+fn is_late(image: &Image, description: u32) -> bool {
+    matches!(kind(image, description), Some(DescriptionKind::Pidfd | DescriptionKind::ProcessFile))
+}
+
 fn kind(image: &Image, description: u32) -> Option<DescriptionKind> {
     image.about::<Description>(description).next().map(|description| description.kind)
 }
@@ -178,11 +189,16 @@ impl<'a> Filling<'a> {
     }
 
     fn fill(&self) -> Result<()> {
-        // What was left closed cannot be watched, and signalfds and pidfds come later.
+        // What was left closed cannot be watched, and signalfds and what takes tasks come later.
         let is_meant = |target: &&EpollTarget| {
             !matches!(
                 kind(self.image, target.description),
-                None | Some(DescriptionKind::Closed | DescriptionKind::Signalfd | DescriptionKind::Pidfd)
+                None | Some(
+                    DescriptionKind::Closed
+                        | DescriptionKind::Signalfd
+                        | DescriptionKind::Pidfd
+                        | DescriptionKind::ProcessFile
+                )
             )
         };
         let (disarmed, armed): (Vec<_>, Vec<_>) =

@@ -1,6 +1,7 @@
 //! Files that have a place in a filesystem: found again, compared, opened.
 
 pub mod nameless;
+pub mod process;
 
 use crate::error::{Error, Refusal, Result};
 use crate::shelf::Shelf;
@@ -49,7 +50,7 @@ pub fn all_identities(image: &Image) -> Vec<(&FileIdentity, &'static str, Access
     for object in image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::File) {
         all.push((&object.file, "mapped file", if object.writable { Access::Writes } else { Access::Reads }));
     }
-    for open in image.all::<OpenFile>() {
+    for open in image.all::<OpenFile>().filter(|open| open.process == 0) {
         let flags = image.about::<Description>(open.description).next();
         let flags = flags.map_or(0, |description| description.flags.cast_signed());
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
@@ -197,14 +198,20 @@ pub fn reopen(shelf: &Shelf, open_file: &OpenFile, description: &Description) ->
         flags &= !libc::O_DIRECTORY;
     }
     let fd = open_identity(shelf, &open_file.file, flags)?;
+    seek(&fd, open_file, description)?;
+    Ok(fd)
+}
+
+/// Sets the offset of a description.
+fn seek(fd: &OwnedFd, open_file: &OpenFile, description: &Description) -> Result<()> {
     let seekable =
         matches!(open_file.file.file_type, FileType::Regular | FileType::Directory | FileType::BlockDevice);
-    if seekable && flags & libc::O_PATH == 0 && description.position != 0 {
+    if seekable && description.flags.cast_signed() & libc::O_PATH == 0 && description.position != 0 {
         let position = description.position.cast_signed();
-        nix::unistd::lseek64(&fd, position, nix::unistd::Whence::SeekSet)
+        nix::unistd::lseek64(fd, position, nix::unistd::Whence::SeekSet)
             .map_err(|error| Error::step(format!("seek in {}", open_file.file.path), error))?;
     }
-    Ok(fd)
+    Ok(())
 }
 
 /// Opens a file; one that has no name any more by what [`nameless`] made of it.
@@ -238,6 +245,7 @@ pub fn without_name(image: &Image) -> impl Iterator<Item = &FileIdentity> {
     let objects = image.all::<MappedObject>().filter(|object| object.kind == ObjectKind::File);
     image
         .all::<OpenFile>()
+        .filter(|open| open.process == 0)
         .map(|open| &open.file)
         .chain(objects.map(|object| &object.file))
         .chain(image.all::<Memory>().map(|memory| &memory.executable))

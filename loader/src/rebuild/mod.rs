@@ -42,6 +42,7 @@ pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod timerfd;
+pub mod tun;
 pub mod unix;
 
 /// The path by which a descriptor of ours can be opened again.
