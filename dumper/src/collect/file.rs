@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// What the kernel adds to the name of a file that has none any more.
 pub const DELETED: &[u8] = b" (deleted)";
 
+/// What is said of a path that does not fit into PATH_MAX bytes, which the kernel does not.
+const TOO_LONG: &[u8] = b"a file whose path is longer than Linux tells";
+
 /// A file that a magic link of `/proc` leads to, whatever has become of its name.
 #[derive(Debug)]
 pub struct Place {
@@ -35,7 +38,10 @@ pub struct Place {
 impl Place {
     /// The file behind `link`.
     pub fn magic_link(link: PathBuf) -> io::Result<Place> {
-        let label = fs::read_link(&link)?.as_os_str().as_bytes().to_vec();
+        let label = match fs::read_link(&link) {
+            Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => TOO_LONG.to_vec(),
+            label => label?.as_os_str().as_bytes().to_vec(),
+        };
         let metadata = fs::metadata(&link)?;
         Ok(Place { link, label, metadata })
     }

@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("bad_input::not_an_image", not_an_image),
     ("bad_input::damaged_image", damaged_image),
     ("bad_input::mapped_files", mapped_files),
+    ("bad_input::mount_gone", mount_gone),
+    ("bad_input::few_descriptors", few_descriptors),
     ("bad_input::identity", identity),
     ("bad_input::terminal_taken", terminal_taken),
     ("bad_input::nobody_listens", nobody_listens),
@@ -195,6 +197,51 @@ fn mapped_files(place: &Place<'_>) -> Outcome<()> {
         Left::Nothing => {
             Err(Stopped::Failed(format!("with its file back it does not resume: {}", finished.error)))
         }
+    }
+}
+
+/// The program's own file was on a filesystem that is not mounted any more: that is what is said.
+fn mount_gone(place: &Place<'_>) -> Outcome<()> {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let mounted = place.path("mounted");
+    fs::create_dir(&mounted)?;
+    if mount(Some("tmpfs"), &mounted, Some("tmpfs"), MsFlags::empty(), None::<&str>).is_err() {
+        return Err(Stopped::Skipped("mounting takes root".to_owned()));
+    }
+    let program = mounted.join("program");
+    let saved = fs::copy(Target::program(place.tools)?, &program).map_err(Stopped::from).and_then(|_| {
+        let target = Target::start_program(&program, &place.folder, &["small", "resumable"], User::Own)?;
+        Saved::of(place, target)
+    });
+    umount2(&mounted, MntFlags::MNT_DETACH)?;
+    let (saved, finished) = (saved?, load(place, &[IMAGE], User::Own)?);
+    let place_of = format!("was mounted at {}", mounted.display());
+    refused(&finished, CANNOT_RESUME, &["program (executable) is not there", &place_of, "--path"])?;
+    match saved.left_beside(place, &["mounted"])? {
+        Left::Nothing => Ok(()),
+        Left::Program(_) => Err(Stopped::Failed("something resumed".to_owned())),
+    }
+}
+
+/// There are too few numbers for the loader's own descriptors above those of the program.
+fn few_descriptors(place: &Place<'_>) -> Outcome<()> {
+    if !machine::is_root() {
+        return Err(Stopped::Skipped("who may not raise the limit is another user".to_owned()));
+    }
+    let saved = Saved::make(place, &["small"])?;
+    fs::set_permissions(place.path(IMAGE), fs::Permissions::from_mode(0o755))?;
+    let loader = place.tools.program("ckpt-loader");
+    let line = format!("ulimit -n 60; exec {} {IMAGE} --detach", loader.display());
+    let finished =
+        tools::run(Command::new("/bin/sh").args(["-c", &line]), &place.folder, "tool", User::Nobody)?;
+    refused(
+        &finished,
+        CANNOT_RESUME,
+        &["a resume needs 64 more under the hard limit, which is 60", "ulimit -Hn"],
+    )?;
+    match saved.left(place)? {
+        Left::Nothing => Ok(()),
+        Left::Program(_) => Err(Stopped::Failed("something resumed".to_owned())),
     }
 }
 
