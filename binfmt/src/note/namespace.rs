@@ -31,6 +31,18 @@ enumeration! {
     }
 }
 
+enumeration! {
+    /// How mounts come from one mount namespace to another (mount_namespaces(7)).
+    pub enum Propagation: u8 {
+        /// Not at all.
+        Private = 0,
+        /// Those that are made outside are seen inside.
+        Slave = 1,
+        /// In both directions.
+        Shared = 2,
+    }
+}
+
 record! {
     /// A namespace in which tasks live. What is not of its kind is empty.
     pub struct Namespace {
@@ -72,6 +84,10 @@ record! {
         interfaces: Vec<Text>,
         /// Whether the loopback was up (net).
         loopback_is_up: bool,
+        /// How mounts come to it (mount).
+        propagation: Propagation,
+        /// Whether `/sys` is that of its network namespace; but for that it has the mounts that the dumper's had (mount).
+        own_sysfs: bool,
     }
 
     /// A setting of a namespace.

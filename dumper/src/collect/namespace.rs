@@ -5,6 +5,7 @@
 //! task does: see [`Own::go_home`].
 
 mod inside;
+mod mounts;
 
 use super::Collected;
 use crate::error::Error;
@@ -131,12 +132,7 @@ pub fn collect(tasks: &[Dweller<'_>], own: &Own, out: &mut Collected) -> Result<
 /// What must be known of a namespace to make it anew, as one task in it sees it.
 fn describe(note: Namespace, proc: ProcDir, out: &mut Collected) -> Result<Namespace, Error> {
     match note.kind {
-        NamespaceKind::Mount => {
-            let advice =
-                format!("run ckpt-dump inside it: nsenter --target {} --mount ckpt-dump ...", proc.pid());
-            out.unsupported("it lives in another mount namespace than this program", advice);
-            Ok(note)
-        }
+        NamespaceKind::Mount => mounts::describe(note, proc, out),
         NamespaceKind::User => Ok(Namespace {
             user_ids: namespace::parse_ids(&proc.text("uid_map")?),
             group_ids: namespace::parse_ids(&proc.text("gid_map")?),
@@ -190,7 +186,7 @@ fn own_each_other(found: &mut [Namespace], own: &Own, out: &mut Collected) -> Re
         .map(|note| (note.inode, note.id))
         .collect();
     let ours = own.0.homes.get(&NamespaceKind::User).copied();
-    for note in found.iter_mut().filter(|note| !note.dumpers && note.kind != NamespaceKind::Mount) {
+    for note in found.iter_mut().filter(|note| !note.dumpers) {
         let Some(member) = note.members.first().map(|pid| Pid(pid.cast_signed())) else { continue };
         out.look_at(member);
         let path = ProcDir::new(member).path(&format!("ns/{}", note.kind.file()));

@@ -15,6 +15,7 @@ use crate::rebuild::{cgroup, socket, terminal, timerfd, tun};
 use crate::sys;
 use binfmt::image::Image;
 use binfmt::note::file::{FileIdentity, MountPoint};
+use binfmt::note::namespace::NamespaceKind;
 use binfmt::note::task::Task;
 use binfmt::note::thread::Thread;
 use nix::sys::resource::{Resource, getrlimit};
@@ -111,6 +112,9 @@ impl Host {
         let root = image.all::<Task>().next();
         if root.is_some_and(|root| root.pid == 1) {
             return Some("it was the init of a pid namespace itself".to_owned());
+        }
+        if self.namespaces.has_several(image, NamespaceKind::Mount) {
+            return Some("its processes live in several mount namespaces".to_owned());
         }
         if !self.is_admin() && namespace::only_ids(image).is_none() {
             return Some("its processes have more than one user or group".to_owned());

@@ -92,7 +92,7 @@ impl Namespaces {
         }
         let existing = Existing::of(image)?;
         for note in image.all::<Namespace>() {
-            match all.open(note, &existing) {
+            match all.open(image, note, &existing) {
                 Ok(opened) => all.opened.push(opened),
                 Err(refusal) => all.refusals.push(refusal),
             }
@@ -104,14 +104,23 @@ impl Namespaces {
         Ok(all)
     }
 
-    fn open(&self, note: &Namespace, existing: &Existing) -> std::result::Result<Opened, Refusal> {
+    fn open(
+        &self,
+        image: &Image,
+        note: &Namespace,
+        existing: &Existing,
+    ) -> std::result::Result<Opened, Refusal> {
         let opened = |fate, fd| Opened { id: note.id, fate, fd };
         if let Some((fate, fd)) = existing.find(note) {
             return Ok(opened(fate, fd));
         }
-        let owner = self.opened.iter().find(|opened| opened.id == note.owner);
-        make::make(note, owner.filter(|owner| owner.fate != Fate::Here).map(|owner| owner.fd.as_fd()))
-            .map(|fd| opened(Fate::Make, fd))
+        let elsewhere = |id: u32| {
+            let found = self.opened.iter().find(|opened| opened.id == id && opened.fate != Fate::Here);
+            found.map(|opened| opened.fd.as_fd())
+        };
+        let member = note.members.first().copied().unwrap_or(0);
+        let net = home(image, member, NamespaceKind::Net).and_then(|net| elsewhere(net.id));
+        make::make(note, elsewhere(note.owner), net).map(|fd| opened(Fate::Make, fd))
     }
 
     fn go_home(&mut self, image: &Image) -> Result<()> {
@@ -139,6 +148,11 @@ impl Namespaces {
     pub fn is_new(&self, image: &Image, kind: NamespaceKind) -> bool {
         let id = home(image, root(image), kind).map(|note| note.id);
         self.opened.iter().any(|opened| Some(opened.id) == id && opened.fate == Fate::Make)
+    }
+
+    /// Whether tasks live in several namespaces of this kind.
+    pub fn has_several(&self, image: &Image, kind: NamespaceKind) -> bool {
+        image.all::<Namespace>().filter(|note| note.kind == kind).count() > 1
     }
 
     /// The root's IPC namespace has been left for a new one: it gets the limits of the old one, and takes its place.
@@ -212,8 +226,13 @@ fn threads_inside(image: &Image) -> Vec<Refusal> {
 }
 
 fn move_to(kind: NamespaceKind, namespace: impl AsFd, pid: u32) -> Result<()> {
-    setns(namespace.as_fd(), flag(kind))
-        .map_err(|error| Error::step(format!("enter the {} namespace of process {pid}", kind.noun()), error))
+    let directory = std::env::current_dir();
+    let moved = setns(namespace.as_fd(), flag(kind));
+    if let (NamespaceKind::Mount, Ok(directory)) = (kind, directory) {
+        // Who has come to other mounts stands at their root. Where there is no such directory nothing is named from it.
+        let _ = std::env::set_current_dir(directory);
+    }
+    moved.map_err(|error| Error::step(format!("enter the {} namespace of process {pid}", kind.noun()), error))
 }
 
 /// In a user namespace just entered: becomes the user and group that the root was, with all rights in it, also after an exec.

@@ -4,8 +4,9 @@ use super::{flag, list};
 use crate::error::Refusal;
 use crate::rebuild::cgroup;
 use crate::sys;
-use binfmt::note::namespace::{IdRange, Namespace, NamespaceKind};
+use binfmt::note::namespace::{IdRange, Namespace, NamespaceKind, Propagation};
 use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
@@ -27,8 +28,12 @@ fn io(what: String) -> impl FnOnce(std::io::Error) -> Failure {
     move |error| (what, Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
-/// Makes the namespace, in the user namespace `owner`.
-pub(super) fn make(note: &Namespace, owner: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Refusal> {
+/// Makes the namespace, in the user namespace `owner`; who is in it lives in the network namespace `net`.
+pub(super) fn make(
+    note: &Namespace,
+    owner: Option<BorrowedFd<'_>>,
+    net: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, Refusal> {
     let noun = note.kind.noun();
     if let Some(interface) = note.interfaces.first() {
         return Err(Refusal {
@@ -52,7 +57,7 @@ pub(super) fn make(note: &Namespace, owner: Option<BorrowedFd<'_>>) -> Result<Ow
         }
         .to_owned(),
     };
-    Child::start(note, owner).and_then(|child| child.namespace(note)).map_err(refusal)
+    Child::start(note, owner, net).and_then(|child| child.namespace(note)).map_err(refusal)
 }
 
 /// Who lives in the new namespace until it was opened.
@@ -63,13 +68,17 @@ struct Child {
 }
 
 impl Child {
-    fn start(note: &Namespace, owner: Option<BorrowedFd<'_>>) -> Result<Child, Failure> {
+    fn start(
+        note: &Namespace,
+        owner: Option<BorrowedFd<'_>>,
+        net: Option<BorrowedFd<'_>>,
+    ) -> Result<Child, Failure> {
         let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(at("make a pipe"));
         let ((told, tell), (stays, stay)) = (pipe()?, pipe()?);
         let pid = sys::fork(&[], 0, 0).map_err(at("fork who makes it"))?;
         if pid == 0 {
             drop((told, stay));
-            let text = match make_inside(note, owner) {
+            let text = match make_inside(note, owner, net) {
                 Ok(()) => String::new(),
                 Err((what, error)) => format!("{} {what}", error as i32),
             };
@@ -115,7 +124,11 @@ impl Drop for Child {
 }
 
 /// In the child: makes the namespace, and gives it what it had.
-fn make_inside(note: &Namespace, owner: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+fn make_inside(
+    note: &Namespace,
+    owner: Option<BorrowedFd<'_>>,
+    net: Option<BorrowedFd<'_>>,
+) -> Result<(), Failure> {
     // Where it has no right to that, the root is that of the resume.
     note.roots.iter().for_each(|root| drop(cgroup::join_root(root)));
     if let Some(owner) = owner {
@@ -137,9 +150,33 @@ fn make_inside(note: &Namespace, owner: Option<BorrowedFd<'_>>) -> Result<(), Fa
             sys::raise_loopback().map_err(at("bring up its loopback"))?;
         }
         NamespaceKind::Time => set_clocks(note)?,
+        NamespaceKind::Mount => set_mounts(note, net)?,
         _ => {}
     }
     set(note)
+}
+
+/// Has the copies of this program's mounts be like those that it had.
+fn set_mounts(note: &Namespace, net: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+    let nothing: Option<&str> = None;
+    let flags = match note.propagation {
+        Propagation::Private => Some(MsFlags::MS_PRIVATE),
+        Propagation::Slave => Some(MsFlags::MS_SLAVE),
+        Propagation::Shared => None,
+    };
+    if let Some(flags) = flags {
+        mount(nothing, "/", nothing, flags | MsFlags::MS_REC, nothing)
+            .map_err(at("keep its mounts to itself"))?;
+    }
+    if note.own_sysfs {
+        if let Some(net) = net {
+            setns(net, CloneFlags::CLONE_NEWNET).map_err(at("enter its network namespace"))?;
+        }
+        umount2("/sys", MntFlags::MNT_DETACH).map_err(at("unmount /sys"))?;
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), nothing)
+            .map_err(at("mount its /sys"))?;
+    }
+    Ok(())
 }
 
 /// Writes the settings that are otherwise in a new namespace.
@@ -209,6 +246,7 @@ pub(super) fn deeds(note: &Namespace) -> String {
         NamespaceKind::Uts => format!(", sethostname({})", note.host_name),
         NamespaceKind::Net if note.loopback_is_up => ", ioctl(SIOCSIFFLAGS, lo, IFF_UP)".to_owned(),
         NamespaceKind::Time => ", write(/proc/self/timens_offsets)".to_owned(),
+        NamespaceKind::Mount if note.own_sysfs => ", mount(/sys)".to_owned(),
         NamespaceKind::User => ", write(uid_map), write(gid_map)".to_owned(),
         _ => String::new(),
     }
