@@ -1,6 +1,7 @@
 // The guest that scripts/bench saves and resumes, and probes of what the kernel allows at best.
 //
-//   bench guest MIB THREADS TASKS       a program that watches itself stand still; says where in its memory it tells
+//   bench guest MIB THREADS TASKS SOCKETS
+//                                       a program that watches itself stand still; says where in its memory it tells
 //   bench run FILE COMMAND...           runs COMMAND, standard output to FILE; says when it began and ended
 //   bench save PID AT BYTES FILE PIECE HOW
 //                                       freezes PID and copies BYTES of its memory to FILE; HOW is plain or allocate
@@ -28,6 +29,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -102,8 +105,28 @@ static uint64_t word_at(uint64_t index)
     return (index + 1) * 0x9e3779b97f4a7c15; // never 0, no two alike
 }
 
-__attribute__((noreturn)) static void guest(uint64_t mib, long threads, long tasks)
+enum { QUEUED_BYTES = 1024 };
+
+// Pairs of unix sockets, in each of which something waits to be read.
+static int *make_sockets(long count)
 {
+    struct rlimit limit;
+    static char bytes[QUEUED_BYTES];
+    int *pair = map(((size_t)count + 1) * sizeof *pair);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        limit.rlim_cur = limit.rlim_max;
+    if (count > 0 && setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        fail("raise the limit of descriptors");
+    for (long i = 0; i + 1 < count; i += 2)
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair + i) != 0 || write(pair[i], bytes, sizeof bytes) != sizeof bytes ||
+            write(pair[i + 1], bytes, sizeof bytes) != sizeof bytes)
+            fail("make sockets");
+    return pair;
+}
+
+__attribute__((noreturn)) static void guest(uint64_t mib, long threads, long tasks, long sockets)
+{
+    int *socket = make_sockets(sockets), queued;
     uint64_t words = (mib << 20) / 8, *memory = map(words * 8), last = now_ns();
     for (uint64_t i = 0; i < words; i++)
         memory[i] = word_at(i);
@@ -133,6 +156,8 @@ __attribute__((noreturn)) static void guest(uint64_t mib, long threads, long tas
         if (stats.check) {
             for (uint64_t i = 0; i < words; i++)
                 stats.wrong += memory[i] != word_at(i);
+            for (long i = 0; i < sockets; i++)
+                stats.wrong += ioctl(socket[i], FIONREAD, &queued) != 0 || queued != QUEUED_BYTES;
             stats.check = 0;
             last = now_ns();
         }
@@ -315,8 +340,8 @@ int main(int count, char **arguments)
     const char *mode = count > 1 ? arguments[1] : "";
     char **rest = arguments + 2;
     int given = count - 2;
-    if (!strcmp(mode, "guest") && given == 3)
-        guest(number(rest[0]), (long)number(rest[1]), (long)number(rest[2]));
+    if (!strcmp(mode, "guest") && given == 4)
+        guest(number(rest[0]), (long)number(rest[1]), (long)number(rest[2]), (long)number(rest[3]));
     if (!strcmp(mode, "run") && given >= 2)
         return run(rest);
     if (!strcmp(mode, "save") && given == 6)

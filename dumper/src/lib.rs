@@ -8,6 +8,7 @@ pub mod allow;
 pub mod asking;
 pub mod collect;
 pub mod collected;
+pub mod diag;
 pub mod error;
 pub mod freeze;
 pub mod hatch;

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::parse;
 use binfmt::address::{Pid, Tid};
 use binfmt::wire::Text;
+use binfmt::workers::each;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -136,10 +137,10 @@ impl ProcDir {
         FILES.into_iter().for_each(make);
         make(&format!("task/{}/children", self.pid));
         make(&format!("task/{}/status", self.pid));
-        for number in self.numbers("fd").unwrap_or_default() {
+        each(&self.numbers("fd").unwrap_or_default(), |number| {
             make(&format!("fd/{number}"));
             make(&format!("fdinfo/{number}"));
-        }
+        });
     }
 
     /// Its threads, ascending.

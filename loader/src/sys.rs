@@ -20,7 +20,7 @@ pub use process::{
     await_end, become_program, fork, fork_sharing, fork_sibling, start_thread, thread_flags, wait_status,
     while_waiting,
 };
-pub use socket::{attach_filter, disconnect, make_socket, set_socket_option, socket_number};
+pub use socket::{attach_filter, bind_packet, disconnect, make_socket, set_socket_option, socket_number};
 pub use tun::*;
 
 use nix::errno::Errno;

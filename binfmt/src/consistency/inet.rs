@@ -20,10 +20,8 @@ pub(super) fn check(image: &Image, checker: &mut Checker) {
         }
         let to_send = connections.iter().map(|connection| connection.to_send_bytes());
         let len_bytes = to_send.fold(received, u64::saturating_add);
-        let is_its = |owner: Owner| note.content != 0 && owner == Owner::Object(note.content);
-        let segments = image.segments.iter().map(|(segment, _)| segment);
-        let its = segments.filter(|segment| is_its(segment.owner)).map(|segment| segment.len_bytes);
-        let stored = its.fold(0, u64::saturating_add);
+        let its = image.segments_of(Owner::Object(note.content)).filter(|_| note.content != 0);
+        let stored = its.fold(0, |sum: u64, (segment, _)| sum.saturating_add(segment.len_bytes));
         if stored != len_bytes {
             let text = format!(
                 "the IP socket of description {id} has {len_bytes} bytes in its queues, not {stored}"

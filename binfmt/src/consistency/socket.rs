@@ -5,6 +5,7 @@ use crate::image::Image;
 use crate::note::FromNote;
 use crate::note::inet::InetSocket;
 use crate::note::netlink::NetlinkSocket;
+use crate::note::packet::PacketSocket;
 use crate::note::socket::Socket;
 use crate::note::unix::UnixSocket;
 use std::collections::BTreeSet;
@@ -27,7 +28,14 @@ pub(super) fn check(image: &Image, checker: &mut Checker) {
         domain::<NetlinkSocket>(image, checker, &[libc::AF_NETLINK], "netlink socket", |note| {
             note.description
         }),
+        domain::<PacketSocket>(image, checker, &[libc::AF_PACKET], "packet socket", |note| note.description),
     ];
+    /// Nobody asks for the same more often.
+    const COUNT_MAX: u32 = 4096;
+    let memberships = image.all::<PacketSocket>().flat_map(|note| &note.memberships);
+    if memberships.into_iter().any(|membership| membership.count > COUNT_MAX) {
+        checker.wrong.push("a packet socket asks for the same too often".to_owned());
+    }
     for Socket { description, domain, .. } in image.all::<Socket>() {
         let own = domains.iter_mut().find(|known| known.numbers.contains(&domain.cast_signed()));
         if !own.is_some_and(|known| known.left.remove(description)) {

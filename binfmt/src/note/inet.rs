@@ -1,4 +1,4 @@
-//! IP sockets: TCP, UDP and UDP-Lite, of IPv4 and IPv6. The table of their protocols' options is here, too.
+//! IP sockets: TCP, UDP, UDP-Lite, raw ones and those for pings, of IPv4 and IPv6. The table of their protocols' options is here, too.
 
 use crate::note::socket::options;
 use crate::wire::{Bytes, Text, enumeration, record};
@@ -10,7 +10,7 @@ enumeration! {
         Idle = 0,
         /// It listens (TCP).
         Listening = 1,
-        /// It has a peer (UDP).
+        /// It has a peer (not TCP).
         Connected = 2,
         /// It is on its way to its peer (TCP); the resume sets out again.
         Connecting = 3,
@@ -42,7 +42,7 @@ record! {
         description: u32,
         /// What has become of it.
         state: InetState,
-        /// Its own address; the port is 0 if it has none.
+        /// Its own address; the port is 0 if it has none, of a raw one its protocol, of one for pings their id.
         local: InetAddress,
         /// That of its peer; the port is 0 if it has none.
         peer: InetAddress,
@@ -156,6 +156,8 @@ options! {
     /// Options of IP, in the order in which they are set; sockets of IPv6 have them, too. Here and below, a socket that does not
     /// know one says so.
     IP_OPTIONS IPPROTO_IP {
+        IP_HDRINCL 3 First,
+        IP_NODEFRAG 22 First,
         IP_FREEBIND 15 First,
         IP_TRANSPARENT 19 First,
         IP_BIND_ADDRESS_NO_PORT 24 First,
@@ -185,6 +187,8 @@ options! {
     /// Options of IPv6.
     IPV6_OPTIONS IPPROTO_IPV6 {
         IPV6_V6ONLY 26 First,
+        IPV6_HDRINCL 36 First,
+        IPV6_CHECKSUM 7 First,
         IPV6_TRANSPARENT 75 First,
         IPV6_FREEBIND 78 First,
         IPV6_UNICAST_HOPS 16 First,
@@ -244,6 +248,14 @@ options! {
         TCP_DELACK_MAX_US 46 First,
         TCP_CORK 3 Last,
     }
+    /// Options of raw sockets of ICMP.
+    RAW_OPTIONS SOL_RAW {
+        ICMP_FILTER 1 First,
+    }
+    /// Options of raw sockets of ICMPv6.
+    ICMPV6_OPTIONS IPPROTO_ICMPV6 {
+        ICMPV6_FILTER 1 First,
+    }
     /// Options of UDP and UDP-Lite.
     UDP_OPTIONS IPPROTO_UDP {
         UDP_CORK 1 Last,
@@ -302,7 +314,11 @@ mod tests {
 
     #[test]
     fn no_option_stands_twice() {
-        let all = || [IP_OPTIONS, IPV6_OPTIONS, TCP_OPTIONS, UDP_OPTIONS].into_iter().flatten();
+        let all = || {
+            [IP_OPTIONS, IPV6_OPTIONS, TCP_OPTIONS, UDP_OPTIONS, RAW_OPTIONS, ICMPV6_OPTIONS]
+                .into_iter()
+                .flatten()
+        };
         let labels: BTreeSet<&str> = all().map(|option| option.label).collect();
         let numbers: BTreeSet<_> = all().map(|option| (option.level, option.name)).collect();
         assert_eq!((labels.len(), numbers.len()), (all().count(), all().count()));

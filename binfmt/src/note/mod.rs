@@ -114,6 +114,7 @@ pub mod mqueue;
 pub mod msg;
 pub mod namespace;
 pub mod netlink;
+pub mod packet;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
@@ -215,6 +216,8 @@ table! {
     0x434b_007c inet::InetSocket,
     /// A socket of the domain AF_NETLINK.
     0x434b_0092 netlink::NetlinkSocket,
+    /// A socket of the domain AF_PACKET.
+    0x434b_0093 packet::PacketSocket,
     /// A TCP connection that goes on.
     0x434b_007e inet::InetConnection,
     /// A description of `/dev/net/tun`.

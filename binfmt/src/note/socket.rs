@@ -3,7 +3,7 @@
 //! What differs from a fresh socket of the same kind is recorded, option by option, by the table below. A domain adds a note
 //! of its own (`UnixSocket`, ...), and options of its own levels by a table of its own.
 
-use crate::note::{inet, netlink};
+use crate::note::{inet, netlink, packet};
 use crate::wire::{Bytes, record};
 
 record! {
@@ -180,7 +180,10 @@ const TABLES: &[(&[i32], &[KnownOption])] = &[
     (&[libc::AF_INET6], inet::IPV6_OPTIONS),
     (IP, inet::TCP_OPTIONS),
     (IP, inet::UDP_OPTIONS),
+    (&[libc::AF_INET], inet::RAW_OPTIONS),
+    (&[libc::AF_INET6], inet::ICMPV6_OPTIONS),
     (&[libc::AF_NETLINK], netlink::NETLINK_OPTIONS),
+    (&[libc::AF_PACKET], packet::PACKET_OPTIONS),
 ];
 
 const IP: &[i32] = &[libc::AF_INET, libc::AF_INET6];

@@ -1,10 +1,11 @@
-//! IP sockets: TCP in [`tcp`], UDP and UDP-Lite in [`udp`].
+//! IP sockets: TCP in [`tcp`], UDP and UDP-Lite in [`udp`], raw ones and those for pings in [`raw`].
 //!
 //! All is asked through a duplicate, and nothing is taken: addresses by name, states by TCP_INFO, what has been received by
 //! MSG_PEEK. SO_ERROR is never asked for, because the answer takes the error away.
 
 mod established;
 mod multicast;
+mod raw;
 mod tcp;
 mod udp;
 
@@ -25,10 +26,12 @@ pub fn collect(sockets: &[&Held<'_>], out: &mut Collected) -> Result<Vec<(u32, F
     let (full, _guard) = udp::guard(sockets)
         .map_err(|error| Error::question(out.pid(), "guarding what waits in its UDP sockets", error))?;
     let mut verdicts = established::collect(sockets, out)?;
+    let mut common = Common::default();
     let fates = sockets.iter().map(|socket| {
         out.look_at(socket.open.subject.pid());
         let verdict = verdicts.remove(&socket.description);
-        Ok((socket.description, collect_one(socket, full.contains(&socket.description), verdict, out)?))
+        let is_full = full.contains(&socket.description);
+        Ok((socket.description, collect_one(socket, is_full, &mut common, verdict, out)?))
     });
     fates.collect()
 }
@@ -43,16 +46,40 @@ pub fn left_out(socket: &Held<'_>) -> Result<Vec<(i32, i32)>, Error> {
     }
 }
 
+/// What is asked for once.
+#[derive(Debug, Default)]
+struct Common {
+    groups: Option<multicast::Groups>,
+    raw: Option<raw::Table>,
+    /// Where a datagram is looked at.
+    room: Vec<u8>,
+}
+
+impl Common {
+    /// The multicast groups of the network namespace, given one of its sockets.
+    fn groups(&mut self, socket: &Held<'_>) -> &multicast::Groups {
+        self.groups.get_or_insert_with(|| multicast::Groups::look(socket))
+    }
+
+    fn raw(&mut self, socket: &Held<'_>) -> Result<Found, Errno> {
+        let table = self.raw.get_or_insert_with(raw::Table::look);
+        let groups = self.groups.get_or_insert_with(|| multicast::Groups::look(socket));
+        raw::collect(socket, table, groups)
+    }
+}
+
 fn collect_one(
     socket: &Held<'_>,
     is_full: bool,
+    common: &mut Common,
     verdict: Option<established::Verdict>,
     out: &mut Collected,
 ) -> Result<Fate, Error> {
     let family = socket.family;
     let transport = match (family.kind, family.protocol) {
         (libc::SOCK_STREAM, libc::IPPROTO_TCP) => tcp::collect(socket, verdict, out),
-        _ if udp::is_one(family) => udp::collect(socket, family, is_full),
+        _ if udp::is_one(family) => udp::collect(socket, is_full, common),
+        _ if raw::is_one(family) => common.raw(socket),
         _ => return Ok(Fate::NotSaved(what(family))),
     };
     let (mut note, pieces) = match transport.map_err(|error| socket.failed("asking for the state", error))? {
@@ -112,8 +139,6 @@ fn what(family: Family) -> String {
         (_, libc::IPPROTO_MPTCP) => "a socket of MPTCP".to_owned(),
         (_, libc::IPPROTO_SCTP) => "a socket of SCTP".to_owned(),
         (_, IPPROTO_SMC) => "a socket of SMC".to_owned(),
-        (libc::SOCK_RAW, protocol) => format!("a raw socket of IP protocol {protocol}"),
-        (libc::SOCK_DGRAM, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => "a socket for pings".to_owned(),
         (_, protocol) => format!("a socket of IP protocol {protocol}"),
     }
 }

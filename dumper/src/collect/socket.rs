@@ -3,12 +3,13 @@
 //! Everything is asked through a duplicate, which shares the description: what is changed there is changed for the program.
 
 use super::descriptor::{Open, STANDARD_STREAMS};
-use super::{Collected, inet, netlink, unix};
+use super::{Collected, inet, netlink, packet, unix};
 use crate::allow::Allow;
 use crate::error::Error;
 use crate::sys;
 use binfmt::note::descriptor::DescriptionKind;
 use binfmt::note::socket::{KnownOption, Setter, Socket, SocketOption, options_of};
+use binfmt::workers::each;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,8 +125,12 @@ pub fn collect(
     };
     // Each domain says what becomes of its own, by description; those of a domain that has no row here are named.
     fates.extend(inet::collect(&of(&[libc::AF_INET, libc::AF_INET6]), out)?);
+    fates.extend(packet::collect(&of(&[libc::AF_PACKET]), out)?);
     fates.extend(netlink::collect(&of(&[libc::AF_NETLINK]), out)?);
     fates.extend(unix::collect(&of(&[libc::AF_UNIX]), queues, out)?);
+    let is_saved = |socket: &&&Held<'_>| fates.get(&socket.description) == Some(&Fate::Saved);
+    let saved: Vec<&Held<'_>> = ours.iter().filter(is_saved).copied().collect();
+    let mut options = all_options(&saved, &mut fresh)?.into_iter();
     let mut kinds = Vec::with_capacity(sockets.len());
     for socket in sockets {
         out.look_at(socket.open.subject.pid());
@@ -133,7 +138,8 @@ pub fn collect(
         let fate = fate.unwrap_or_else(|| Fate::Outside(what(socket)));
         kinds.push(match fate {
             Fate::Saved => {
-                let note = note(socket, &mut fresh, out)?;
+                // In the order of the sockets, as these are.
+                let note = note(socket, options.next().unwrap_or_default(), out);
                 out.note(note);
                 DescriptionKind::Socket
             }
@@ -177,63 +183,100 @@ fn what(socket: &Held<'_>) -> String {
     format!("a socket of {name}")
 }
 
-fn note(socket: &Held<'_>, fresh: &mut Fresh, out: &mut Collected) -> Result<Socket, Error> {
-    let Family { domain, kind, protocol } = socket.family;
-    let mut options = Vec::new();
-    let left_out = inet::left_out(socket)?;
-    for (known, usual) in options_of(domain.cast_unsigned()).zip(fresh.options(socket.family)) {
+/// The options of a socket that are not as in a fresh one, and whether an eBPF program is attached to it, which nobody can read.
+type Options = (Vec<SocketOption>, bool);
+
+/// Those of all sockets, in their order. That is most of what there is to ask, so two threads do it.
+fn all_options(sockets: &[&Held<'_>], fresh: &mut Fresh) -> Result<Vec<Options>, Error> {
+    let left_out = sockets.iter().map(|socket| inet::left_out(socket)).collect::<Result<Vec<_>, _>>()?;
+    sockets.iter().for_each(|socket| fresh.learn(socket.family));
+    let fresh = &*fresh;
+    let asked: Vec<_> = sockets
+        .iter()
+        .zip(&left_out)
+        .map(|(socket, left_out)| (socket.duplicate.as_fd(), fresh.rows(socket.family), left_out))
+        .collect();
+    let answers = each(&asked, |(fd, rows, left_out)| options(*fd, rows, left_out));
+    let in_order = sockets.iter().zip(answers).map(|(socket, answer)| {
+        answer.map_err(|(label, error)| socket.failed(&format!("asking for {label}"), error))
+    });
+    in_order.collect()
+}
+
+/// Those of one socket; the error with the option's name.
+fn options(
+    fd: BorrowedFd<'_>,
+    rows: &[(&KnownOption, Option<Vec<u8>>)],
+    left_out: &[(i32, i32)],
+) -> Result<Options, (&'static str, Errno)> {
+    let (mut options, mut is_unreadable) = (Vec::new(), false);
+    for (known, usual) in rows {
         if left_out.contains(&(known.level, known.name)) {
             continue;
         }
-        let value = match read(socket.duplicate.as_fd(), known) {
-            Ok(value) => value,
-            Err(Errno::EACCES) if known.setter == Setter::Filter => {
-                let what = format!("{} is a socket with an eBPF program attached", socket.open.name());
-                out.unsupported(what, "detach it (SO_DETACH_FILTER): nobody can read which program it is");
-                continue;
+        match is_usual(fd, known, usual.as_deref()) {
+            Ok(None) => {}
+            Ok(Some(value)) => {
+                let (level, name) = (known.level.cast_unsigned(), known.name.cast_unsigned());
+                options.push(SocketOption { level, name, value: value.into() });
             }
-            // Sockets of its kind have no such option.
-            Err(Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM) => continue,
-            Err(error) => return Err(socket.failed(&format!("asking for {}", known.label), error)),
-        };
-        if Some(&value) != usual.as_ref() {
-            let (level, name) = (known.level.cast_unsigned(), known.name.cast_unsigned());
-            options.push(SocketOption { level, name, value: value.into() });
+            Err(Errno::EACCES) if known.setter == Setter::Filter => is_unreadable = true,
+            // Sockets of its kind, or in its state, have no such option.
+            Err(Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM) => {}
+            Err(error) => return Err((known.label, error)),
         }
     }
-    Ok(Socket {
+    Ok((options, is_unreadable))
+}
+
+/// What a socket has for an option, if it is not the usual.
+fn is_usual(fd: BorrowedFd<'_>, known: &KnownOption, usual: Option<&[u8]>) -> Result<Option<Vec<u8>>, Errno> {
+    let mut room = [0; ROOM_BYTES];
+    let found = match known.setter {
+        Setter::Same | Setter::Half(_) => {
+            let len = sys::socket_option_into(fd, known.level, known.name, &mut room)?;
+            room.get(..len.min(ROOM_BYTES)).unwrap_or_default()
+        }
+        Setter::Filter => &sys::socket_filter(fd)?,
+    };
+    Ok((Some(found) != usual).then(|| found.to_vec()))
+}
+
+/// The longest values are the name of a device and a timeout.
+const ROOM_BYTES: usize = 64;
+
+fn note(socket: &Held<'_>, (options, is_unreadable): Options, out: &mut Collected) -> Socket {
+    if is_unreadable {
+        let what = format!("{} is a socket with an eBPF program attached", socket.open.name());
+        out.unsupported(what, "detach it (SO_DETACH_FILTER): nobody can read which program it is");
+    }
+    let Family { domain, kind, protocol } = socket.family;
+    Socket {
         description: socket.description,
         inode: socket.inode(),
         domain: domain.cast_unsigned(),
         kind: kind.cast_unsigned(),
         protocol: protocol.cast_unsigned(),
         options,
-    })
-}
-
-/// What a socket has for an option.
-fn read(fd: BorrowedFd<'_>, known: &KnownOption) -> Result<Vec<u8>, Errno> {
-    /// The longest are the name of a device and a timeout.
-    const ROOM: usize = 64;
-    match known.setter {
-        Setter::Same | Setter::Half(_) => sys::socket_option(fd, known.level, known.name, ROOM),
-        Setter::Filter => sys::socket_filter(fd),
     }
 }
+
+/// The options that sockets of a family may have, each with the value in one that was just made; none that cannot be asked for.
+type Rows = Vec<(&'static KnownOption, Option<Vec<u8>>)>;
 
 /// What sockets have that were just made.
 #[derive(Debug)]
 struct Fresh {
     /// The network namespace of this program.
     home: Option<Vec<u8>>,
-    options: BTreeMap<Family, Vec<Option<Vec<u8>>>>,
+    rows: BTreeMap<Family, Rows>,
 }
 
 impl Fresh {
     fn new() -> Fresh {
         let family = Family { domain: libc::AF_UNIX, kind: libc::SOCK_STREAM, protocol: 0 };
         let home = make(family).ok().and_then(|own| namespace(own.as_fd()));
-        Fresh { home, options: BTreeMap::new() }
+        Fresh { home, rows: BTreeMap::new() }
     }
 
     /// Whether a socket is of the network namespace of this program. Linux before 5.14 does not tell.
@@ -241,16 +284,33 @@ impl Fresh {
         namespace(socket) == self.home
     }
 
-    /// The values of the options, in the order of their tables; none that a fresh one cannot be asked for.
-    fn options(&mut self, family: Family) -> Vec<Option<Vec<u8>>> {
-        let options = self.options.entry(family).or_insert_with(|| {
-            let rows = options_of(family.domain.cast_unsigned());
-            match make(family) {
-                Ok(own) => rows.map(|known| read(own.as_fd(), known).ok()).collect(),
-                Err(_) => rows.map(|_| None).collect(),
-            }
-        });
-        options.clone()
+    /// Makes one of a family, and asks it for everything.
+    fn learn(&mut self, family: Family) {
+        if self.rows.contains_key(&family) {
+            return;
+        }
+        let known = options_of(family.domain.cast_unsigned());
+        let rows = match make(family) {
+            Ok(own) => known.filter_map(|known| row(own.as_fd(), known)).collect(),
+            Err(_) => known.map(|known| (known, None)).collect(),
+        };
+        self.rows.insert(family, rows);
+    }
+
+    /// What there is to ask sockets of a family.
+    fn rows(&self, family: Family) -> &[(&'static KnownOption, Option<Vec<u8>>)] {
+        self.rows.get(&family).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Nothing for an option that sockets of this family do not have, whatever their state.
+fn row(
+    fresh: BorrowedFd<'_>,
+    known: &'static KnownOption,
+) -> Option<(&'static KnownOption, Option<Vec<u8>>)> {
+    match is_usual(fresh, known, None) {
+        Err(Errno::ENOPROTOOPT | Errno::EOPNOTSUPP) => None,
+        value => Some((known, value.ok().flatten())),
     }
 }
 
@@ -271,10 +331,11 @@ mod tests {
     fn a_fresh_socket_has_nothing_to_note() {
         let family = Family { domain: libc::AF_UNIX, kind: libc::SOCK_DGRAM, protocol: 0 };
         let own = make(family).expect("a socket");
-        let known = options_of(libc::AF_UNIX.cast_unsigned());
-        for (known, usual) in known.zip(Fresh::new().options(family)) {
-            assert_eq!(read(own.as_fd(), known).ok(), usual, "{}", known.label);
-        }
-        assert!(Fresh::new().is_at_home(own.as_fd()));
+        let mut fresh = Fresh::new();
+        fresh.learn(family);
+        assert_eq!(options(own.as_fd(), fresh.rows(family), &[]), Ok((Vec::new(), false)));
+        assert!(fresh.is_at_home(own.as_fd()));
+        let labels: Vec<&str> = fresh.rows(family).iter().map(|(known, _)| known.label).collect();
+        assert!(labels.contains(&"SO_PASSCRED") && !labels.contains(&"IP_TTL"));
     }
 }

@@ -29,15 +29,22 @@ pub(crate) fn source_filter(fd: BorrowedFd<'_>, interface: u32, group: &[u8]) ->
     const SOURCES_MAX: u32 = 4096;
     const MCAST_INCLUDE: u32 = 1;
     let level = if group.len() == 4 { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 };
-    let mut asked = vec![0; SOURCES_AT];
-    put(&mut asked, 0, &interface.to_ne_bytes());
-    put(&mut asked, GROUP_AT, &socket_address(group));
-    put(&mut asked, COUNT_AT, &SOURCES_MAX.to_ne_bytes());
-    let room = SOURCES_AT + SOURCES_MAX as usize * STORAGE_BYTES;
-    asked.resize(room, 0);
-    let answer = answer(fd, level, MCAST_MSFILTER, asked)?;
-    let word = |at: usize| answer.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
-    let (mode, count) = word(MODE_AT).zip(word(COUNT_AT)).ok_or(Errno::EBADMSG)?;
+    // Most have none.
+    let ask = |sources: u32| {
+        let mut asked = vec![0; SOURCES_AT + sources as usize * STORAGE_BYTES];
+        put(&mut asked, 0, &interface.to_ne_bytes());
+        put(&mut asked, GROUP_AT, &socket_address(group));
+        put(&mut asked, COUNT_AT, &sources.to_ne_bytes());
+        answer(fd, level, MCAST_MSFILTER, asked)
+    };
+    let word_of = |answer: &[u8], at: usize| {
+        answer.get(at..).and_then(|word| word.first_chunk()).map(|word| u32::from_ne_bytes(*word))
+    };
+    let mut answer = ask(0)?;
+    if word_of(&answer, COUNT_AT) != Some(0) {
+        answer = ask(SOURCES_MAX)?;
+    }
+    let (mode, count) = word_of(&answer, MODE_AT).zip(word_of(&answer, COUNT_AT)).ok_or(Errno::EBADMSG)?;
     let at = |index: usize| answer.get(SOURCES_AT + index * STORAGE_BYTES..);
     let source =
         |index| at(index).and_then(|bytes| bytes.get(address_range(group.len()))).map(<[u8]>::to_vec);

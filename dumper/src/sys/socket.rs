@@ -18,12 +18,23 @@ pub(crate) fn socket_option(fd: BorrowedFd<'_>, level: i32, name: i32, room: usi
 
 /// The same of an option whose value is also a question.
 pub(super) fn answer(fd: BorrowedFd<'_>, level: i32, name: i32, mut value: Vec<u8>) -> Result<Vec<u8>> {
+    let len = socket_option_into(fd, level, name, &mut value)?;
+    value.truncate(len);
+    Ok(value)
+}
+
+/// Puts what getsockopt(2) says of an option at the start of `value`, and says how long it is, which may be more than has room.
+pub(crate) fn socket_option_into(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> Result<usize> {
     let mut len = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     let (at, len_at) = (value.as_mut_ptr().cast(), &raw mut len);
     // SAFETY: the kernel reads and writes at most `len` bytes at `value`, which has so many, and writes the length at `len`.
     Errno::result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, len_at) })?;
-    value.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-    Ok(value)
+    Ok(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// The classic BPF program that is attached to a socket, 8 bytes an instruction; empty for none. EACCES if it is another kind
@@ -73,6 +84,16 @@ pub(crate) fn socket_file(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
     // SAFETY: this request takes no argument and answers with a new descriptor.
     owned(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCUNIXFILE) }.into())
+}
+
+/// Which frames a packet socket hears (ETH_P_*, as people write it), and on which interface; 0 for none and for all.
+pub(crate) fn packet_name(fd: BorrowedFd<'_>) -> Result<(u16, u32)> {
+    // SAFETY: sockaddr_ll is plain data for which all zeros is a value.
+    let mut name: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of_val(&name)).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel writes at most `len` bytes at `name`, which has so many, and the length at `len`.
+    Errno::result(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut name).cast(), &raw mut len) })?;
+    Ok((u16::from_be(name.sll_protocol), name.sll_ifindex.cast_unsigned()))
 }
 
 /// Takes over a descriptor that the kernel has just made for us.
@@ -163,7 +184,10 @@ impl Drop for LookGuard {
     fn drop(&mut self) {
         // The other one may have been killed.
         set_all(&self.options);
-        drop(self.alive.take());
+        if let Some(alive) = self.alive.take() {
+            // It has nothing more to do.
+            let _ = nix::unistd::write(&alive, &[0]);
+        }
         while nix::sys::wait::waitpid(self.process, None) == Err(Errno::EINTR) {}
     }
 }
@@ -182,7 +206,7 @@ fn close_others(kept: &[RawFd]) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
-/// Waits until the other end of a pipe is closed, sets the options, and ends.
+/// Waits until the other end of a pipe is closed, sets the options, and ends; a byte says that they are set.
 fn put_back(ended: RawFd, options: &[Wanted]) -> ! {
     let mut byte = 0u8;
     // SAFETY: the calls take numbers, sets that live through them, and one byte to write to.
@@ -192,7 +216,13 @@ fn put_back(ended: RawFd, options: &[Wanted]) -> ! {
         let mut all = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
-        while libc::read(ended, (&raw mut byte).cast(), 1) < 0 {}
+        loop {
+            match libc::read(ended, (&raw mut byte).cast(), 1) {
+                0 => break,
+                1 => libc::_exit(0),
+                _ => {}
+            }
+        }
     }
     set_all(options);
     // SAFETY: _exit has no preconditions.

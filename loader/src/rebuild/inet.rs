@@ -28,7 +28,7 @@ use binfmt::note::socket::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use nix::sys::socket::{Backlog, MsgFlags, SockaddrLike, SockaddrStorage, bind, connect, listen};
+use nix::sys::socket::{Backlog, MsgFlags, SockaddrLike, SockaddrStorage, bind, connect, listen, recv};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -72,6 +72,12 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
             saved.reuse_address(&fd, saved.has(libc::SO_REUSEADDR))?;
         }
         socket::finish(image, saved.socket, &fd)?;
+        if saved.socket.kind.cast_signed() == libc::SOCK_RAW {
+            // It may have heard what its filter keeps from it.
+            const MANY: usize = 10_000;
+            let is_one = |_: &usize| recv(fd.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT).is_ok();
+            (0..MANY).take_while(is_one).for_each(drop);
+        }
         opened.insert(id, fd);
     }
     Ok(())
@@ -82,6 +88,8 @@ impl<'a> Saved<'a> {
     fn name(&self) -> String {
         let protocol = match (self.socket.kind.cast_signed(), self.socket.protocol.cast_signed()) {
             (libc::SOCK_STREAM, _) => "TCP",
+            (libc::SOCK_RAW, _) => "raw IP",
+            (_, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => "ping",
             (_, libc::IPPROTO_UDPLITE) => "UDP-Lite",
             _ => "UDP",
         };
@@ -110,6 +118,11 @@ impl<'a> Saved<'a> {
 
     fn is_tcp(&self) -> bool {
         self.socket.kind.cast_signed() == libc::SOCK_STREAM
+    }
+
+    fn is_udp(&self) -> bool {
+        let (kind, protocol) = (self.socket.kind.cast_signed(), self.socket.protocol.cast_signed());
+        kind == libc::SOCK_DGRAM && matches!(protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE)
     }
 
     /// What it is bound to, if it is.
@@ -254,7 +267,11 @@ pub fn is_ready_once(
 /// What `--plan` says of a socket.
 pub fn step(image: &Image, description: u32) -> Option<String> {
     let saved = all(image).find(|saved| saved.note.description == description)?;
-    let kind = if saved.is_tcp() { "SOCK_STREAM" } else { "SOCK_DGRAM" };
+    let kind = match saved.socket.kind.cast_signed() {
+        libc::SOCK_STREAM => "SOCK_STREAM",
+        libc::SOCK_RAW => "SOCK_RAW",
+        _ => "SOCK_DGRAM",
+    };
     let local = saved.bound().map_or_else(String::new, |_| format!(" bind({})", saved.note.local));
     let rest = match saved.note.state {
         InetState::Idle => String::new(),

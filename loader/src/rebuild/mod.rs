@@ -27,6 +27,7 @@ pub mod mqueue;
 pub mod msg;
 pub mod namespace;
 pub mod netlink;
+pub mod packet;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::rebuild::descriptor::{Opened, OwnStdio, first_holders};
-use crate::rebuild::{inet, netlink, set_status, unix};
+use crate::rebuild::{inet, netlink, packet, set_status, unix};
 use crate::stage::Identity;
 use crate::sys;
 use binfmt::image::Image;
@@ -20,6 +20,7 @@ pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &m
     // Each domain makes its own. Those of others may be on their way through those of AF_UNIX.
     inet::rebuild_all(image, opened)?;
     netlink::rebuild_all(image, opened)?;
+    packet::rebuild_all(image, opened)?;
     unix::rebuild_all(image, identity, own, opened)?;
     if image.all::<Socket>().any(|socket| !opened.contains_key(&socket.description)) {
         return Err(Error::Internal("a socket is of a domain that nobody makes"));
@@ -31,6 +32,7 @@ pub fn rebuild_all(image: &Image, identity: Identity, own: &OwnStdio, opened: &m
 pub fn refusals(image: &Image) -> Vec<Refusal> {
     let mut refusals = inet::refusals(image);
     refusals.extend(netlink::refusals(image));
+    refusals.extend(packet::refusals(image));
     refusals
 }
 
@@ -65,16 +67,34 @@ pub fn holder(inodes: &[u64]) -> Option<String> {
 pub fn make(note: &Socket) -> Result<OwnedFd> {
     let (domain, kind) = (note.domain.cast_signed(), note.kind.cast_signed());
     let made = sys::make_socket(domain, kind, note.protocol.cast_signed());
-    let made = made.map_err(|error| Error::step(format!("make the socket {}", note.inode), error))?;
+    let made = made.map_err(|error| not_made(note, error))?;
     set_options(made.as_fd(), note, Moment::First)?;
     Ok(made)
+}
+
+fn not_made(note: &Socket, error: Errno) -> Error {
+    let what = format!("a socket of domain {}, type {}, protocol {}", note.domain, note.kind, note.protocol);
+    let (cause, remedy) = match error {
+        Errno::EPERM => ("needs CAP_NET_RAW", "resume it as root"),
+        Errno::EACCES => (
+            "is not for this group",
+            "add the group to net.ipv4.ping_group_range, or resume as who may make such sockets",
+        ),
+        Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT => {
+            ("is not known to this kernel", "load the module, or resume on the kernel it was dumped on")
+        }
+        error => return Error::step(format!("make the socket {}", note.inode), error),
+    };
+    let reason = format!("{what}, {cause}");
+    Error::Refused(vec![Refusal { reason, remedy: remedy.to_owned() }])
 }
 
 /// What `--plan` says of a socket; `None` for what is none.
 pub fn step(image: &Image, description: &Description) -> Option<String> {
     let unix = || image.about::<UnixSocket>(description.id).next();
     let unix = || Some(format!("socket({}{})", description.label, unix::what(unix()?)));
-    inet::step(image, description.id).or_else(|| netlink::step(image, description.id)).or_else(unix)
+    let steps = [inet::step, netlink::step, packet::step];
+    steps.into_iter().find_map(|step| step(image, description.id)).or_else(unix)
 }
 
 /// What a socket of any domain has.

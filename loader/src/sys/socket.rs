@@ -45,6 +45,18 @@ pub fn attach_filter(fd: BorrowedFd<'_>, program: &[u8]) -> Result<(), Errno> {
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, value, bytes) }.into()).map(drop)
 }
 
+/// Has a packet socket hear frames of a protocol, on one interface or, for 0, on all.
+pub fn bind_packet(fd: BorrowedFd<'_>, protocol: u16, interface: u32) -> Result<(), Errno> {
+    // SAFETY: sockaddr_ll is plain data for which all zeros is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::c_ushort::try_from(libc::AF_PACKET).map_err(|_| Errno::EINVAL)?;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = interface.cast_signed();
+    let len = libc::socklen_t::try_from(size_of_val(&address)).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel reads one sockaddr_ll.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) }.into()).map(drop)
+}
+
 /// Ends the association of a datagram socket with its peer (connect(2) with AF_UNSPEC).
 pub fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };

@@ -12,7 +12,7 @@
 
 int main(void)
 {
-    int fd = socket(AF_NETLINK, SOCK_RAW, 0);
+    int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
     guest_check(fd >= 0 && dup2(fd, 9) == 9 && close(fd) == 0);
 
     guest_checkpoint_here();

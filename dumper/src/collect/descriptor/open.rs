@@ -9,6 +9,7 @@ use crate::procdir::ProcDir;
 use crate::{parse, sharing, sys};
 use binfmt::address::Pid;
 use binfmt::note::descriptor::DescriptionKind;
+use binfmt::workers::each;
 use nix::errno::Errno;
 use std::cmp::Ordering;
 use std::fs::Metadata;
@@ -118,7 +119,7 @@ impl Group<'_> {
 
 /// Looks at all descriptors of a process.
 pub fn look(proc: ProcDir) -> Result<Vec<Seen>, Error> {
-    proc.numbers("fd")?.into_iter().map(|number| read(proc, number)).collect()
+    each(&proc.numbers("fd")?, |number| read(proc, *number)).into_iter().collect()
 }
 
 /// Looks at one.

@@ -16,13 +16,29 @@ struct Group {
     address: Vec<u8>,
 }
 
-/// The groups that a socket is a member of.
-pub(super) fn memberships(socket: &Held<'_>, family: Family) -> Result<Vec<InetMembership>, Errno> {
-    let table = |name: &str| socket.open.subject.proc.text(name).unwrap_or_default();
-    let mut groups = four(&table("net/igmp"));
-    if family.domain == libc::AF_INET6 {
-        groups.extend(six(&table("net/igmp6")));
+/// All groups that a socket can be a member of.
+#[derive(Debug)]
+pub(super) struct Groups {
+    four: Vec<Group>,
+    six: Vec<Group>,
+}
+
+impl Groups {
+    /// Those of the network namespace of a socket.
+    pub(super) fn look(socket: &Held<'_>) -> Groups {
+        let table = |name: &str| socket.open.subject.proc.text(name).unwrap_or_default();
+        Groups { four: four(&table("net/igmp")), six: six(&table("net/igmp6")) }
     }
+}
+
+/// The groups that a socket is a member of.
+pub(super) fn memberships(
+    socket: &Held<'_>,
+    family: Family,
+    groups: &Groups,
+) -> Result<Vec<InetMembership>, Errno> {
+    let six = if family.domain == libc::AF_INET6 { groups.six.as_slice() } else { &[] };
+    let groups = groups.four.iter().chain(six);
     let mut memberships = Vec::new();
     for group in groups {
         let asked = sys::source_filter(socket.duplicate.as_fd(), group.interface, &group.address);
@@ -33,7 +49,7 @@ pub(super) fn memberships(socket: &Held<'_>, family: Family) -> Result<Vec<InetM
             Err(error) => return Err(error),
         };
         memberships.push(InetMembership {
-            group: Bytes(group.address),
+            group: Bytes(group.address.clone()),
             interface: group.interface,
             interface_name: Text::from(group.interface_name.as_str()),
             include,
@@ -43,7 +59,10 @@ pub(super) fn memberships(socket: &Held<'_>, family: Family) -> Result<Vec<InetM
     Ok(memberships)
 }
 
-/// The groups in `/proc/PID/net/igmp`: a line for each interface, then one for each of its groups.
+/// The kernel itself is a member of this one, on every interface.
+const ALL_HOSTS: [u8; 4] = [224, 0, 0, 1];
+
+/// The groups in `/proc/PID/net/igmp` that somebody else than the kernel may be a member of: a line for each interface, then one for each of its groups.
 fn four(table: &str) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut interface = (0, String::new());
@@ -52,7 +71,9 @@ fn four(table: &str) -> Vec<Group> {
         let Some(first) = words.next() else { continue };
         if !line.starts_with('\t') {
             interface = (first.parse().unwrap_or(0), words.next().unwrap_or_default().to_owned());
-        } else if let Ok(address) = u32::from_str_radix(first, 16) {
+        } else if let Ok(address) = u32::from_str_radix(first, 16)
+            && (address.to_ne_bytes() != ALL_HOSTS || words.next() != Some("1"))
+        {
             let (interface, interface_name) = interface.clone();
             groups.push(Group { interface, interface_name, address: address.to_ne_bytes().to_vec() });
         }
@@ -78,7 +99,7 @@ mod tests {
 
     #[test]
     fn groups_are_read_from_both_tables() {
-        let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n4\teth0      :     2      V3\n\t\t\t\t0A0102EF     1 0:00000000\t\t0\n";
+        let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\t\t\t\t010000E0     2 0:00000000\t\t0\n4\teth0      :     2      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\t\t\t\t0A0102EF     1 0:00000000\t\t0\n";
         let group = |interface, name: &str, address: &[u8]| Group {
             interface,
             interface_name: name.to_owned(),

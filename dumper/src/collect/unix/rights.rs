@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::procdir::ProcDir;
 use crate::sys;
 use binfmt::address::Pid;
+use binfmt::workers::each;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -157,12 +158,13 @@ fn is_socket(open: &Open<'_>) -> bool {
 /// What waits to be read from each.
 fn queues(sockets: &[Looked<'_>]) -> Result<Vec<Queue>, Error> {
     let (mut queues, mut wanted) = (Vec::new(), Vec::new());
-    for socket in sockets {
+    let asked: Vec<_> = sockets.iter().map(|socket| (socket.duplicate.as_fd(), socket.kind)).collect();
+    let looks = each(&asked, |(fd, kind)| match socket::number(*fd, libc::SO_ACCEPTCONN)? {
+        0 => queue::look(*fd, *kind),
+        _ => Ok(Queue::default()),
+    });
+    for (socket, queue) in sockets.iter().zip(looks) {
         let option = |name| socket.option(name).map_err(|error| socket.not_seen(error));
-        let queue = match option(libc::SO_ACCEPTCONN)? {
-            0 => queue::look(socket.duplicate.as_fd(), socket.kind),
-            _ => Ok(Queue::default()),
-        };
         let queue = queue.map_err(|error| socket.not_seen(error))?;
         if queue.waits() {
             for name in [libc::SO_PEEK_OFF, libc::SO_PASSCRED] {

@@ -20,17 +20,24 @@ use std::time::{Duration, Instant};
 /// How long one may take to come over the loopback.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The datagram sockets of the tree by their ports.
+type Senders<'a> = BTreeMap<u16, Vec<(&'a Saved<'a>, RawFd)>>;
+
 /// Fills the queues of all datagram sockets, none of which has its peer yet.
 pub(super) fn fill_all(made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
-    for (saved, fd) in made.iter().filter(|(saved, _)| !saved.is_tcp()) {
+    let mut senders: Senders<'_> = BTreeMap::new();
+    for (saved, fd) in made.iter().filter(|(saved, _)| saved.is_udp()) {
+        senders.entry(saved.note.local.port).or_default().push((saved, fd.as_raw_fd()));
+    }
+    for (saved, fd) in made.iter().filter(|(saved, _)| saved.is_udp()) {
         if !saved.note.received.is_empty() {
-            fill(saved, fd, made)?;
+            fill(saved, fd, &senders)?;
         }
     }
     Ok(())
 }
 
-fn fill(saved: &Saved<'_>, fd: &OwnedFd, made: &[(Saved<'_>, OwnedFd)]) -> Result<()> {
+fn fill(saved: &Saved<'_>, fd: &OwnedFd, own: &Senders<'_>) -> Result<()> {
     let failed = |error| saved.failed("send what waited at", error);
     let bytes = content(saved.image, saved.note.content)?;
     let room =
@@ -42,7 +49,7 @@ fn fill(saved: &Saved<'_>, fd: &OwnedFd, made: &[(Saved<'_>, OwnedFd)]) -> Resul
         let (datagram, after) = rest.split_at(len);
         rest = after;
         let target = target(saved, &piece.source).ok_or(Error::Internal("a datagram has no address"))?;
-        let sender = match own_sender(&piece.source, made) {
+        let sender = match own_sender(&piece.source, own) {
             Some(own) => own,
             None => {
                 let key = format!("{}", piece.source).into_bytes();
@@ -97,15 +104,15 @@ fn target(saved: &Saved<'_>, source: &InetAddress) -> Option<SockaddrStorage> {
 }
 
 /// The socket of the tree that has sent from this address, if it is one.
-fn own_sender(source: &InetAddress, made: &[(Saved<'_>, OwnedFd)]) -> Option<RawFd> {
+fn own_sender(source: &InetAddress, own: &Senders<'_>) -> Option<RawFd> {
     let is_it = |saved: &Saved<'_>| {
         let local = &saved.note.local;
         let any = local.ip().is_some_and(|ip| ip.is_unspecified())
             && source.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
             && local.address.0.len() == source.address.0.len();
-        !saved.is_tcp() && local.port == source.port && (any || local.address == source.address)
+        any || local.address == source.address
     };
-    made.iter().find(|(saved, _)| is_it(saved)).map(|(_, fd)| fd.as_raw_fd())
+    own.get(&source.port)?.iter().find(|(saved, _)| is_it(saved)).map(|(_, fd)| *fd)
 }
 
 /// A socket that sends in the name of somebody.

@@ -136,8 +136,11 @@ pub(super) fn no_sender(saved: &Saved<'_>, source: &str, error: Errno) -> Error 
 
 /// Who has the port of a socket: name and process id.
 fn holder(saved: &Saved<'_>) -> Option<String> {
-    let names: &[&str] =
-        if saved.is_tcp() { &["tcp", "tcp6"] } else { &["udp", "udp6", "udplite", "udplite6"] };
+    let names: &[&str] = match saved {
+        _ if saved.is_tcp() => &["tcp", "tcp6"],
+        _ if saved.is_udp() => &["udp", "udp6", "udplite", "udplite6"],
+        _ => &["icmp", "icmp6"],
+    };
     let tables = names.iter().filter_map(|name| fs::read_to_string(format!("/proc/self/net/{name}")).ok());
     let inodes: Vec<u64> = tables
         .flat_map(|table| inodes_at(&table, saved.note.local.port))
