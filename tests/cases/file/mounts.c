@@ -1,7 +1,7 @@
 //# expect: resumes
 //# needs: capability sys_admin
 //# flavours: alone running killed again exec
-//# show: file filesystem="overlay"
+//# show: file filesystem=overlay
 /* Files on mounts: of an overlay those of the lower directory, of the upper one, one that was copied up after it had been
  * opened and one that was deleted; the same file by two paths of a bind mount; mapped ones. */
 #include "../guest.h"
