@@ -143,6 +143,10 @@ impl Known {
                     checker.refers(who, "description", *id, &self.descriptions);
                 }
             }
+            Note::AioRing(ring) => checker.refers(who, "memory", ring.memory, &self.memories),
+            Note::IoUring(ring) => ring.files.iter().for_each(|file| {
+                checker.refers(who, "description", file.description, &self.descriptions);
+            }),
             Note::OpenMemfd(memfd) => checker.refers(who, "object", memfd.object, &self.objects),
             Note::Inotify(inotify) => check_watches(inotify, checker),
             Note::Pidfd(pidfd) if !self.threads.contains(&pidfd.pid) => {
@@ -193,6 +197,8 @@ impl Known {
                 Note::Pidfd(pidfd) => complete(pidfd.description, DescriptionKind::Pidfd),
                 Note::Epoll(set) => complete(set.description, DescriptionKind::Epoll),
                 Note::Inotify(inotify) => complete(inotify.description, DescriptionKind::Inotify),
+                Note::IoUring(ring) => complete(ring.description, DescriptionKind::IoUring),
+                Note::Userfaultfd(fd) => complete(fd.description, DescriptionKind::Userfaultfd),
                 Note::MessageQueue(queue) => complete(queue.description, DescriptionKind::MessageQueue),
                 Note::PseudoTerminal(terminal) => {
                     complete(terminal.master, DescriptionKind::PseudoTerminal);
@@ -253,6 +259,7 @@ fn contents(note: &Note) -> Vec<u32> {
         Note::Memory(memory) => vec![of(&memory.executable)],
         Note::MappedObject(object) => vec![of(&object.file)],
         Note::OpenFile(open) => vec![of(&open.file)],
+        Note::IoUring(ring) => vec![ring.object],
         Note::Pipe(pipe) => vec![pipe.content, of(&pipe.fifo)],
         Note::Inotify(inotify) => inotify.watches.iter().map(|watch| of(&watch.file)).collect(),
         Note::UnixSocket(socket) => vec![socket.content, of(&socket.file)],

@@ -2,7 +2,9 @@
 
 use crate::Options;
 use crate::collect::thread::Mitigations;
-use crate::collect::{ThreadFacts, aio, credential, mapping, schedule, seccomp, signal, task, thread, timer};
+use crate::collect::{
+    ThreadFacts, aio, credential, io_uring, mapping, schedule, seccomp, signal, task, thread, timer,
+};
 use crate::collected::Collected;
 use crate::error::Error;
 use crate::freeze::{Frozen, Stopped};
@@ -23,6 +25,8 @@ pub struct Asked {
     pub schedule: schedule::Asked,
     /// Who it is.
     pub credential: credential::Asked,
+    /// Its io_uring instances.
+    pub io_uring: io_uring::Asked,
     /// Those of the process.
     pub process: Option<ProcessAsked>,
 }
@@ -43,11 +47,17 @@ pub struct ProcessAsked {
 }
 
 impl Asked {
-    fn of_thread(questions: &mut Questions, mitigations: &Mitigations, status: &str) -> Asked {
+    fn of_thread(
+        questions: &mut Questions,
+        mitigations: &Mitigations,
+        status: &str,
+        areas: &[Area],
+    ) -> Asked {
         Asked {
             thread: thread::Asked::put(questions, mitigations, status),
             schedule: schedule::Asked::put(questions),
             credential: credential::Asked::put(questions),
+            io_uring: io_uring::Asked::put(questions, areas),
             process: None,
         }
     }
@@ -66,7 +76,7 @@ impl Asked {
             mapping: mapping::Asked::put(questions),
             aio: aio::Asked::put(questions, areas),
         };
-        Asked { process: Some(process), ..Asked::of_thread(questions, mitigations, status) }
+        Asked { process: Some(process), ..Asked::of_thread(questions, mitigations, status, areas) }
     }
 }
 
@@ -154,7 +164,7 @@ impl<'a> Interviewer<'a> {
             let mut questions = Questions::new();
             let asked = match thread.tid == pid.leader() {
                 true => Asked::of_leader(&mut questions, mitigations, &thread.status, timers, areas),
-                false => Asked::of_thread(&mut questions, mitigations, &thread.status),
+                false => Asked::of_thread(&mut questions, mitigations, &thread.status, areas),
             };
             questions.end_by(Knock::from_status(&thread.status));
             let suspension = seccomp::suspension(thread, &questions, place, self.options, out);

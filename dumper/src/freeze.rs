@@ -111,6 +111,8 @@ impl Freezing {
                 match thread.stopped(self.pid, deadline)? {
                     Waited::Stopped(stopped) => self.stopped.push(*stopped),
                     Waited::Died if tid == self.pid.leader() => self.leader_ended = true,
+                    // It has no part in the program; what it does for it, is named with its io_uring.
+                    Waited::Worker => {}
                     Waited::Died => {
                         // Its end is ours to take: we are its tracer.
                         let _ = sys::wait(tid, Take::End, Block::No);

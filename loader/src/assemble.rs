@@ -10,7 +10,7 @@ use crate::index::Threads;
 use crate::plan;
 use crate::rebuild::pid_namespace::Levels;
 use crate::rebuild::{
-    cgroup, credential, filesystem, limit, lock, mapping, msg, sem, task, terminal, thread, timer,
+    cgroup, credential, filesystem, io_uring, limit, lock, mapping, msg, sem, task, terminal, thread, timer,
 };
 use crate::rebuild::{descriptor, epoll};
 use crate::shelf::Shelf;
@@ -96,6 +96,7 @@ pub fn finish(world: &World<'_>, process: usize, root: &Task, ground: Ground<'_>
     sys::drop_waiting_signals();
     if !ground.shared {
         mapping::finish(world, memory, ground.inherited)?;
+        io_uring::register_buffers(world, root)?;
     }
     stage.wishes.change_environment(memory, process == plan::ROOT)?;
     let mut arena = ground.arena;

@@ -13,6 +13,7 @@ use crate::lodger::Lodgers;
 use crate::rebuild::credential::Own;
 use crate::rebuild::{
     credential, descriptor, limit, schedule, seccomp, signal, task, terminal, thread, timer, timerfd,
+    userfaultfd,
 };
 use crate::sys;
 use crate::world::{Shared, World};
@@ -153,6 +154,7 @@ pub fn become_task(last: &Last<'_>, mut arena: Arena) -> Result<Infallible> {
     }
     if last.makes_table {
         descriptor::late::rebuild(last.world, process, last.task)?;
+        userfaultfd::rebuild(last.world, last.task)?;
     }
     terminal::pseudo::set_foreground(last.world, last.task)?;
     for waiting in &last.threads.threads {

@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::rebuild::descriptor::{self, OwnStdio, dup_above, out_of_way};
 use crate::rebuild::namespace::{self, Namespaces};
-use crate::rebuild::{epoll, file, lock, mapping};
+use crate::rebuild::{epoll, file, io_uring, lock, mapping};
 use crate::stage::Identity;
 use crate::sys;
 use binfmt::image::Image;
@@ -72,6 +72,7 @@ impl Shelf {
         for (id, fd) in namespaces.descriptors() {
             shelf.put(Item::Namespace(id), dup_above(fd.as_raw_fd(), above), above)?;
         }
+        io_uring::register_files(image, &shelf)?;
         epoll::fill_all(image, &shelf, above)?;
         lock::rebuild_on_the_way(image, &shelf)?;
         file::nameless::finish_all(image, &shelf)?;

@@ -56,6 +56,15 @@ pub fn map_somewhere(len_bytes: u64, file: BorrowedFd<'_>) -> Result<u64, Errno>
     })
 }
 
+/// A shared mapping of `len_bytes` of a file from `offset` on, wherever there is room.
+pub fn map_from(len_bytes: u64, file: BorrowedFd<'_>, offset: u64) -> Result<u64, Errno> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: the kernel chooses a place where nothing is.
+    check(unsafe {
+        libc::syscall(libc::SYS_mmap, 0u64, len_bytes, protection, flags, file.as_raw_fd(), offset)
+    })
+}
+
 /// munmap(2).
 pub fn unmap(at: u64, len_bytes: u64) -> Result<(), Errno> {
     // SAFETY: nothing of the loader's own lies in the range (module documentation).

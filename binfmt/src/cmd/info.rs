@@ -201,9 +201,12 @@ fn mapping_word(memory: &Memory, mapping: &Mapping) -> &'static str {
         Backing::Anonymous if memory.start_brk < end && mapping.start < memory.brk => "heap",
         Backing::Anonymous => "anonymous",
         Backing::Object => "changed pages of files",
-        Backing::Vvar | Backing::VvarClock | Backing::Vdso | Backing::Kernel | Backing::AioRing => {
-            "of the kernel"
-        }
+        Backing::Vvar
+        | Backing::VvarClock
+        | Backing::Vdso
+        | Backing::Kernel
+        | Backing::AioRing
+        | Backing::IoUring => "of the kernel",
     }
 }
 

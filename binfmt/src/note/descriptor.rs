@@ -38,6 +38,10 @@ enumeration! {
         PseudoTerminal = 20,
         /// `MessageQueue`
         MessageQueue = 21,
+        /// `IoUring`
+        IoUring = 22,
+        /// `Userfaultfd`
+        Userfaultfd = 23,
         /// `OpenFile` of a process in `/proc`, which is opened when all of the tree are there
         ProcessFile = 30,
         /// `Tun`

@@ -23,6 +23,8 @@ enumeration! {
         Kernel = 5,
         /// The ring of an `AioRing` that begins here; without one, zeros, where a child had inherited its parent's.
         AioRing = 6,
+        /// The memory of the `IoUring` with this `object`, from `offset` on; without one, zeros.
+        IoUring = 7,
     }
 
     /// What a mapped object is.
@@ -97,7 +99,7 @@ record! {
         shared: bool,
         /// What it shows where it was never written.
         backing: Backing,
-        /// Which `MappedObject`, if `backing` says so; 0 otherwise.
+        /// Which `MappedObject`, if `backing` says so, or which `IoUring`; 0 otherwise.
         object: u32,
         /// Offset in the object, in bytes.
         offset: u64,

@@ -106,6 +106,7 @@ pub mod filesystem;
 pub mod host;
 pub mod inet;
 pub mod inotify;
+pub mod io_uring;
 pub mod limit;
 pub mod lock;
 pub mod mapping;
@@ -132,6 +133,7 @@ pub mod timer;
 pub mod timerfd;
 pub mod tun;
 pub mod unix;
+pub mod userfaultfd;
 
 table! {
     /// The machine and the moment of the checkpoint.
@@ -220,6 +222,10 @@ table! {
     0x434b_0093 packet::PacketSocket,
     /// A TCP connection that goes on.
     0x434b_007e inet::InetConnection,
+    /// An io_uring instance.
+    0x434b_0096 io_uring::IoUring,
+    /// A userfaultfd.
+    0x434b_0097 userfaultfd::Userfaultfd,
     /// A description of `/dev/net/tun`.
     0x434b_0098 tun::Tun,
     /// A lock or lease on a file.

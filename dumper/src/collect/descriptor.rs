@@ -4,13 +4,14 @@
 //! (pidfd_getfd), through which nothing is read, sought or changed. Some are in no table, but on their way through a unix
 //! socket.
 
+mod foreign;
 pub mod open;
 
 use super::mapping::Objects;
 use super::pipe::{self, End};
 use super::{
-    Collected, Subject, epoll, eventfd, file, inotify, lock, memfd, mqueue, pidfd, signalfd, socket,
-    terminal, timerfd, tun, unix,
+    Collected, Subject, epoll, eventfd, file, inotify, io_uring, lock, memfd, mqueue, pidfd, signalfd,
+    socket, terminal, timerfd, tun, unix, userfaultfd,
 };
 use crate::allow::Allow;
 use crate::error::Error;
@@ -78,7 +79,7 @@ pub fn collect<'a>(
         } else if kind_of(first) == Looks::Socket && !first.is_path_only() {
             sockets.push(socket::Held::new(id, first, group.lowest(), duplicate)?);
         } else {
-            let kind = complete(group, duplicate.as_fd(), objects, out)?;
+            let kind = complete(group, &groups, duplicate.as_fd(), objects, out)?;
             describe(id, kind, first, duplicate.as_fd(), out)?;
             match kind {
                 DescriptionKind::Epoll => sets.push((group, duplicate)),
@@ -94,6 +95,7 @@ pub fn collect<'a>(
     for (socket, kind) in sockets.iter().zip(socket::collect(&sockets, &queues, out)?) {
         describe(socket.description, kind, socket.open, socket.duplicate.as_fd(), out)?;
     }
+    io_uring::refuse_mappings(subjects, &groups, out);
     refuse_on_their_way(&groups, out);
     for mut table in tables.into_values() {
         table.descriptors.sort_by_key(|descriptor| descriptor.number);
@@ -169,14 +171,22 @@ fn refuse_on_their_way(groups: &[Group<'_>], out: &mut Collected) {
 /// Adds the note that completes a description, and says which kind that is.
 fn complete(
     group: &Group<'_>,
+    all: &[Group<'_>],
     duplicate: BorrowedFd<'_>,
     objects: &mut Objects,
     out: &mut Collected,
 ) -> Result<DescriptionKind, Error> {
     let Group { id, first: open, .. } = *group;
     let kind = match kind_of(open) {
+        _ if foreign::is_detached_mount(open) => open.not_saved_but(
+            Allow::AnonInode,
+            "a mount that is attached nowhere (open_tree, fsmount)",
+            "have the program attach it first (move_mount)",
+            out,
+        ),
         _ if open.is_path_only() => DescriptionKind::File,
         Looks::File if mqueue::is_queue(open, duplicate) => mqueue::collect(id, open, duplicate, out)?,
+        Looks::File if foreign::is_secret_memory(&open.place.label) => outside(open, group.lowest(), out),
         Looks::File => DescriptionKind::File,
         Looks::Memfd => DescriptionKind::Memfd,
         Looks::Eventfd => eventfd::collect(id, open, out),
@@ -185,6 +195,8 @@ fn complete(
         Looks::Signalfd => DescriptionKind::Signalfd,
         Looks::Epoll => DescriptionKind::Epoll,
         Looks::Inotify => DescriptionKind::Inotify,
+        Looks::Userfaultfd => userfaultfd::collect(group, all, out),
+        Looks::IoUring => io_uring::collect(id, open, duplicate, all, out),
         Looks::Device if terminal::is_master(open.place.metadata.rdev()) => {
             outside(open, group.lowest(), out)
         }
@@ -224,7 +236,10 @@ fn outside(open: &Open<'_>, lowest: u32, out: &mut Collected) -> DescriptionKind
         (Looks::Device, _) => Allow::Device,
         _ => Allow::AnonInode,
     };
-    open.not_saved(allow, &what(open), out)
+    match foreign::known(open) {
+        Some((what, advice)) => open.not_saved_but(allow, what, advice, out),
+        None => open.not_saved(allow, &what(open), out),
+    }
 }
 
 /// Adds the note of a description.

@@ -9,7 +9,7 @@ mod object;
 pub mod pages;
 pub mod smaps;
 
-use super::{Collected, Subject, aio, file};
+use super::{Collected, Subject, aio, file, io_uring, userfaultfd};
 use crate::error::Error;
 use crate::hatch::{Answers, Arg, Question, Questions};
 use crate::memory::Manner;
@@ -78,7 +78,11 @@ pub fn collect(
             continue;
         }
         let backing = backing(area);
-        let object = if backing == Backing::Object { objects.of(subject, area, out)? } else { 0 };
+        let object = match backing {
+            Backing::Object => objects.of(subject, area, out)?,
+            Backing::IoUring => out.object(area.device, area.inode),
+            _ => 0,
+        };
         if matches!(backing, Backing::Anonymous | Backing::Object) {
             carry(area, subject.runs, &mut pieces);
         }
@@ -131,15 +135,17 @@ fn backing(area: &Area) -> Backing {
         b"[vdso]" => Backing::Vdso,
         b"[uprobes]" => Backing::Kernel,
         _ if aio::is_ring(area) => Backing::AioRing,
+        io_uring::LABEL => Backing::IoUring,
         _ if area.inode != 0 || area.path.starts_with(b"/") => Backing::Object,
         _ => Backing::Anonymous,
     }
 }
 
-/// Whether it shows something of the kernel's that has no place in a filesystem: an io_uring, a socket, ...
+/// Whether it shows something of the kernel's that has no place in a filesystem: a socket, a performance counter, ...
 fn is_kernel_object(area: &Area) -> bool {
     let path = area.path.as_slice();
-    !(path.is_empty() || path.starts_with(b"/") || path.starts_with(b"["))
+    path.starts_with(b"/secretmem")
+        || !(path.is_empty() || io_uring::is_ring(area) || path.starts_with(b"/") || path.starts_with(b"["))
 }
 
 /// Names a mapping that an image cannot hold.
@@ -154,10 +160,13 @@ fn refuse(area: &Area, out: &mut Collected) {
     }
     if is_kernel_object(area) {
         let path = binfmt::wire::Text::from(area.path.as_slice());
-        name(&format!("shows {path}, which cannot be saved"), "end the I/O that it is for");
+        name(
+            &format!("shows {path}, which cannot be saved"),
+            "have the program unmap it and close what it is of",
+        );
         return;
     }
-    if ["um", "uw", "ui"].iter().any(|flag| area.has(flag)) {
+    if userfaultfd::serves(area) {
         name("is served by userfaultfd", "wait until the program has unregistered it");
     }
     if area.has("ss") {
@@ -175,7 +184,7 @@ fn mapping(area: &Area, backing: Backing, object: u32, runs: &[Run]) -> Mapping 
         shared: area.shared,
         backing,
         object,
-        offset: if backing == Backing::Object { area.offset } else { 0 },
+        offset: if matches!(backing, Backing::Object | Backing::IoUring) { area.offset } else { 0 },
         vm_flags: area.flags.as_str().into(),
         name: name.and_then(|name| name.strip_suffix(b"]")).unwrap_or_default().into(),
         protection_key: area.protection_key,

@@ -15,6 +15,7 @@ pub mod filesystem;
 pub mod host;
 pub mod inet;
 pub mod inotify;
+pub mod io_uring;
 pub mod limit;
 pub mod lock;
 pub mod mapping;
@@ -41,6 +42,7 @@ pub mod timer;
 pub mod timerfd;
 pub mod tun;
 pub mod unix;
+pub mod userfaultfd;
 
 use crate::Options;
 use crate::asking::{self, Answered, Asked, Guest, Interview, Interviewer, Readiness};
@@ -416,6 +418,7 @@ fn process(
     for ((thread, facts), (asked, answers)) in subject.threads.iter().zip(subject.facts).zip(asked) {
         thread::collect(subject, &task, thread, facts, &asked.thread, answers, out)?;
         schedule::collect(subject, thread.tid(), &asked.schedule, answers, out)?;
+        asked.io_uring.refuse(subject, answers, out);
         seccomp::collect(subject, facts, out)?;
         credential::collect(facts, &asked.credential, answers, out);
     }

@@ -3,6 +3,8 @@
 use super::has_ended;
 use super::refusal::{late, refused};
 use crate::error::Error;
+use crate::parse;
+use crate::procdir::ProcDir;
 use crate::sys::{self, Block, Take, WaitEvent};
 use binfmt::address::{Pid, Tid};
 use binfmt::note::thread::Registers;
@@ -42,6 +44,8 @@ pub struct Stopped {
 pub(super) enum Waited {
     /// It stands still.
     Stopped(Box<Stopped>),
+    /// It is a worker of io_uring, and was let go.
+    Worker,
     /// It has ended.
     Died,
 }
@@ -113,6 +117,13 @@ impl Running {
     }
 }
 
+/// Whether a thread is a worker of io_uring (PF_IO_WORKER in include/linux/sched.h).
+fn is_io_worker(pid: Pid, tid: Tid) -> bool {
+    const PF_IO_WORKER: u64 = 0x10;
+    let stat = ProcDir::new(pid).thread_text(tid, "stat").unwrap_or_default();
+    parse::stat_field::<u64>(&parse::owned_stat(&stat), 9) & PF_IO_WORKER != 0
+}
+
 /// The next event of `tid`, looked at and not taken; `WaitEvent::None` if none comes until `deadline`.
 ///
 /// For a leader a plain blocking wait would not do: its end is not told before all its threads were waited for, and it is
@@ -155,10 +166,16 @@ impl Stopped {
             Ok(())
         });
         match read {
+            Ok(()) if stopped.is_nowhere() && is_io_worker(pid, tid) => Ok(Waited::Worker),
             Ok(()) => Ok(Waited::Stopped(stopped)),
             Err(Errno::ESRCH) => Ok(Waited::Died),
             Err(error) => Err(Error::question(pid, format!("reading the registers of thread {tid}"), error)),
         }
+    }
+
+    /// Whether it never was in the program.
+    fn is_nowhere(&self) -> bool {
+        (self.registers.rip, self.registers.rsp) == (0, 0)
     }
 
     /// Which thread.

@@ -5,7 +5,8 @@ mod place;
 
 use crate::error::{Error, Result};
 use crate::rebuild::{
-    epoll, eventfd, file, inotify, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd, tun,
+    epoll, eventfd, file, inotify, io_uring, made, memfd, mqueue, pipe, signalfd, socket, terminal, timerfd,
+    tun,
 };
 use crate::shelf::Shelf;
 use crate::stage::Identity;
@@ -15,6 +16,7 @@ use binfmt::note::descriptor::{Description, DescriptionKind, DescriptorTable};
 use binfmt::note::epoll::Epoll;
 use binfmt::note::eventfd::Eventfd;
 use binfmt::note::file::OpenFile;
+use binfmt::note::io_uring::IoUring;
 use binfmt::note::memfd::OpenMemfd;
 use binfmt::note::pipe::Pipe;
 use binfmt::note::signalfd::Signalfd;
@@ -135,6 +137,7 @@ pub fn steps(image: &Image, task: &Task) -> Vec<String> {
             format!("inotify_add_watch()  # {numbers} watches {}", inotify::watched(image, description.id))
         }
         DescriptionKind::MessageQueue => format!("mq_open({})  # descriptor {numbers}", description.label),
+        DescriptionKind::IoUring => format!("io_uring_setup()  # descriptor {numbers}"),
         _ if holders(image, description.id) > 1 => format!("dup2()  # {numbers}: {}", description.label),
         _ => match socket::step(image, description) {
             Some(calls) => format!("{calls}  # descriptor {numbers}"),
@@ -229,6 +232,10 @@ pub fn open_all(
                 tun::reopen(note, description)?
             }
             DescriptionKind::Inotify => inotify::make(description)?,
+            DescriptionKind::IoUring => {
+                let note: &IoUring = completing(image, id, "an io_uring's note is missing")?;
+                io_uring::make(image, note, description)?
+            }
             // The loader's own descriptor of the same number is put there by `place`.
             DescriptionKind::Pipe
             | DescriptionKind::PseudoTerminal
@@ -238,7 +245,7 @@ pub fn open_all(
             // All together, when what may be on the way through them stands.
             DescriptionKind::Socket => continue,
             // When there are tasks.
-            DescriptionKind::Pidfd | DescriptionKind::ProcessFile => continue,
+            DescriptionKind::Pidfd | DescriptionKind::ProcessFile | DescriptionKind::Userfaultfd => continue,
         };
         opened.insert(id, fd);
     }
@@ -279,20 +286,22 @@ pub fn set_owners(
         held.extend(without_holder(image).map(|description| description.id));
     }
     let held = held.into_iter().flat_map(|id| image.about::<Description>(id));
-    for description in held.filter(|description| description.owner != 0) {
+    for description in held.filter(|description| description.owner != 0 || description.owner_signal != 0) {
         let Some(fd) = shelf.description(description.id) else { continue };
         let number: u64 = fd.as_raw_fd().unsigned_abs().into();
-        // struct f_owner_ex is two 32-bit words, the type and the id.
-        let owner = [description.owner_type, now(description.owner)];
-        // Another holder sees it.
-        if owner.last() == Some(&0) {
-            continue;
-        }
         let failed = |error| Error::step(format!("set the owner of {}", description.label), error);
-        match crate::sys::call(libc::SYS_fcntl, [number, F_SETOWN_EX, owner.as_ptr().addr() as u64, 0, 0, 0])
-        {
-            Ok(_) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(failed(error)),
+        if description.owner != 0 {
+            // struct f_owner_ex is two 32-bit words, the type and the id.
+            let owner = [description.owner_type, now(description.owner)];
+            // Another holder sees it.
+            if owner.last() == Some(&0) {
+                continue;
+            }
+            let owner = owner.as_ptr().addr() as u64;
+            match crate::sys::call(libc::SYS_fcntl, [number, F_SETOWN_EX, owner, 0, 0, 0]) {
+                Ok(_) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
         if description.owner_signal != 0 {
             crate::sys::call(libc::SYS_fcntl, [number, F_SETSIG, description.owner_signal.into(), 0, 0, 0])

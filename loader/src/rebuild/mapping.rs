@@ -10,7 +10,7 @@ use crate::arena::Hole;
 use crate::aside::Parked;
 use crate::error::{Error, Result};
 use crate::fill;
-use crate::rebuild::{aio, file, fill_object, shm};
+use crate::rebuild::{aio, file, fill_object, io_uring, shm};
 use crate::sys;
 use crate::world::World;
 use binfmt::image::{Image, Owner};
@@ -138,6 +138,7 @@ pub fn finish(world: &World<'_>, memory: &Memory, inherited: bool) -> Result<()>
     }
     move_vdso(memory, world.parked)?;
     aio::rebuild(world.image, memory)?;
+    io_uring::map_all(world, memory)?;
     seal(memory)
 }
 

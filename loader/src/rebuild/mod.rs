@@ -19,6 +19,7 @@ pub mod file;
 pub mod filesystem;
 pub mod inet;
 pub mod inotify;
+pub mod io_uring;
 pub mod limit;
 pub mod lock;
 pub mod mapping;
@@ -45,6 +46,7 @@ pub mod timer;
 pub mod timerfd;
 pub mod tun;
 pub mod unix;
+pub mod userfaultfd;
 
 /// The path by which a descriptor of ours can be opened again.
 fn fd_path(fd: impl AsFd) -> String {

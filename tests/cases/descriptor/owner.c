@@ -13,13 +13,14 @@ static void handler(int signal)
 
 int main(void)
 {
-    int ends[2], group[2];
+    int ends[2], group[2], signal_alone[2];
     signal(40, handler);
-    guest_check(pipe(ends) == 0 && pipe(group) == 0);
+    guest_check(pipe(ends) == 0 && pipe(group) == 0 && pipe(signal_alone) == 0);
     struct f_owner_ex own = {F_OWNER_PID, getpid()}, found;
     guest_check(fcntl(ends[0], F_SETOWN_EX, &own) == 0 && fcntl(ends[0], F_SETSIG, 40) == 0);
     guest_check(fcntl(ends[0], F_SETFL, O_ASYNC) == 0);
     guest_check(fcntl(group[0], F_SETOWN, -getpgrp()) == 0);
+    guest_check(fcntl(signal_alone[0], F_SETSIG, 41) == 0);
 
     guest_checkpoint_here();
 
@@ -28,6 +29,7 @@ int main(void)
     guest_check(fcntl(ends[0], F_GETSIG) == 40 && (fcntl(ends[0], F_GETFL) & O_ASYNC));
     guest_check(fcntl(group[0], F_GETOWN_EX, &found) == 0 && found.type == F_OWNER_PGRP);
     guest_check(fcntl(group[0], F_GETSIG) == 0);
+    guest_check(fcntl(signal_alone[0], F_GETSIG) == 41 && fcntl(signal_alone[0], F_GETOWN) == 0);
     guest_check(write(ends[1], "x", 1) == 1);
     for (int i = 0; i < 1000 && !caught; i++)
         usleep(1000);

@@ -3,6 +3,7 @@
 
 use crate::allow::Allow;
 use crate::collect::file::Place;
+use crate::collect::io_uring;
 use crate::collect::{Collected, Subject};
 use crate::error::Error;
 use crate::procdir::ProcDir;
@@ -73,11 +74,23 @@ impl Open<'_> {
 
     /// What becomes of it if `what` it is cannot be saved: that is named, unless `allow` was given.
     pub fn not_saved(&self, allow: Allow, what: &str, out: &mut Collected) -> DescriptionKind {
+        self.not_saved_but(allow, what, "", out)
+    }
+
+    /// The same, with what else can be done.
+    pub fn not_saved_but(
+        &self,
+        allow: Allow,
+        what: &str,
+        advice: &str,
+        out: &mut Collected,
+    ) -> DescriptionKind {
+        let advice = if advice.is_empty() { String::new() } else { format!("{advice}; ") };
         let named = format!("{} is {what}", self.name());
         if self.way.is_some() {
             out.passing(named, "wait until it has been received");
         } else if !self.subject.options.allow.contains(&allow) {
-            out.unsupported(named, format!("`--allow {}` restores it closed", allow.word()));
+            out.unsupported(named, format!("{advice}`--allow {}` restores it closed", allow.word()));
         }
         DescriptionKind::Closed
     }
@@ -196,6 +209,10 @@ pub enum Looks {
     Epoll,
     /// An inotify instance.
     Inotify,
+    /// An io_uring instance.
+    IoUring,
+    /// A userfaultfd.
+    Userfaultfd,
     /// Anything else.
     Other,
 }
@@ -210,6 +227,8 @@ pub fn kind_of(open: &Open<'_>) -> Looks {
         b"anon_inode:[pidfd]" => Looks::Pidfd,
         b"anon_inode:[eventpoll]" => Looks::Epoll,
         b"anon_inode:inotify" => Looks::Inotify,
+        io_uring::LABEL => Looks::IoUring,
+        b"anon_inode:[userfaultfd]" => Looks::Userfaultfd,
         label if label.starts_with(b"anon_inode:") => Looks::Other,
         label if label.starts_with(b"/memfd:") && open.place.metadata.nlink() == 0 => Looks::Memfd,
         _ if kind.is_fifo() => Looks::Pipe,

@@ -54,7 +54,12 @@ fn put_all(image: &Image, table: &DescriptorTable, shelf: &Shelf, first_own: u32
         let description = image.about::<Description>(entry.description).next();
         if matches!(
             description.map(|description| description.kind),
-            Some(DescriptionKind::Closed | DescriptionKind::Pidfd | DescriptionKind::ProcessFile)
+            Some(
+                DescriptionKind::Closed
+                    | DescriptionKind::Pidfd
+                    | DescriptionKind::ProcessFile
+                    | DescriptionKind::Userfaultfd
+            )
         ) {
             continue;
         }
