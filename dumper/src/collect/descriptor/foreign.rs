@@ -39,10 +39,6 @@ const DEVICES: &[(&str, Known)] = &[
     ("/dev/fuse", ("the server's end of a FUSE filesystem (/dev/fuse)", "unmount that filesystem first")),
     ("/dev/cuse", ("the server's end of a device in user space (/dev/cuse)", "end that device first")),
     (
-        "/dev/net/tun",
-        ("a network interface of its own (/dev/net/tun)", "close it, and have the program open it anew"),
-    ),
-    (
         "/dev/dri/",
         (
             "a graphics device (/dev/dri)",
