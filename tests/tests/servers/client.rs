@@ -61,14 +61,21 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn connect(port: u16) -> Outcome<Kept> {
-        let mut kept = Kept { stream: BufReader::new(connect(port)?) };
-        kept.page()?;
-        Ok(kept)
+        Ok(Kept { stream: BufReader::new(connect(port)?) })
     }
 
     /// Asks for the page, and expects it.
     pub(crate) fn page(&mut self) -> Outcome<()> {
-        self.stream.get_mut().write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        match self.ask("GET /page")? {
+            body if body == PAGE => Ok(()),
+            body => Err(Stopped::Failed(format!("a kept connection said {body:?}"))),
+        }
+    }
+
+    /// What is answered to one question, a method and a path.
+    pub(crate) fn ask(&mut self, question: &str) -> Outcome<String> {
+        let request = format!("{question} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let (mut head, mut length) = (String::new(), 0);
         while !head.ends_with("\r\n\r\n") {
             let begin = head.len();
@@ -82,8 +89,8 @@ impl Kept {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        match head.starts_with("HTTP/1.1 200 ") && body == PAGE.as_bytes() {
-            true => Ok(()),
+        match head.starts_with("HTTP/1.1 200 ") {
+            true => Ok(String::from_utf8_lossy(&body).into_owned()),
             false => Err(Stopped::Failed(format!("a kept connection said {head:?}"))),
         }
     }

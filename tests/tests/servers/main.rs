@@ -4,6 +4,7 @@
 //! Each serves a file from a folder of its own at a port of its own, as the tree of processes that it is. `scripts/needs` names
 //! what must be installed.
 
+mod browser;
 mod carried;
 mod client;
 mod kinds;
@@ -17,7 +18,7 @@ mod web;
 
 use ckpt_tests::tools::{self, Tools};
 use ckpt_tests::trial::{conclude, trial};
-use ckpt_tests::{Outcome, Stopped, machine, sys};
+use ckpt_tests::{Outcome, Stopped, aftermath, machine, sys};
 use kinds::{KINDS, Kind, Test};
 use libtest_mimic::Arguments;
 use server::Server;
@@ -48,6 +49,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         match ssh::NEEDS.iter().find(|program| !Path::new(program).exists()) {
             Some(missing) => Err(not_installed(missing)),
             None => in_folder("ssh::session", tools, |folder| ssh::session(tools, folder)),
+        }
+    }));
+    let port = port(trials.len());
+    trials.push(trial("chromium::page", tools.clone(), move |tools| {
+        match Path::new(browser::BROWSER).exists() {
+            false => Err(not_installed(browser::BROWSER)),
+            true => in_folder("chromium::page", tools, |folder| {
+                let outcome = browser::page(tools, folder, port);
+                aftermath::end_all_in(folder);
+                outcome
+            }),
         }
     }));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -71,6 +71,7 @@ pub(crate) fn kept(server: &Server<'_>) -> Outcome<()> {
     const PAUSE: Duration = Duration::from_millis(20);
     let members = server.members()?;
     let (mut asks, mut rests) = (Kept::connect(server.port)?, Kept::connect(server.port)?);
+    asks.page().and_then(|()| rests.page())?;
     let asker = Asker::start(move || {
         std::thread::sleep(PAUSE);
         asks.page()
