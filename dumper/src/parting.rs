@@ -81,18 +81,64 @@ fn part(tree: &Tree, collected: &Collected, signal: Signal, what: &str) -> Resul
         error => Err(Errno::from_raw(error.into())),
     });
     done.map_err(|error| {
-        // Else it expires.
-        let _ = collected.hold.as_ref().map(Hold::release);
+        if signal == Signal::SIGSTOP {
+            run_on(tree);
+        }
+        // What holds back the peers of those that were killed stays, and expires; whose process was ended itself (EINTR) has
+        // said nothing of them.
+        if signal == Signal::SIGSTOP || error == Errno::EINTR {
+            let _ = collected.hold.as_ref().map(Hold::release);
+        }
         let what = format!("{what} and holding back the peers of its TCP connections");
         Error::question(tree.root().unwrap_or(Pid(0)), &what, error)
     })
 }
 
+/// The table that stays is made before anybody is told: the other one is in force until then, and nobody is told in vain. From
+/// the first that is killed on, one failure spares nobody else.
 fn tell(tree: &Tree, collected: &Collected, signal: Signal) -> nix::Result<()> {
-    let pids = tree.members().iter().map(Frozen::pid);
-    pids.into_iter().try_for_each(|pid| kill(nix::unistd::Pid::from_raw(pid.0), signal))?;
+    collected.hold.as_ref().map_or(Ok(()), |hold| hold.outlive(LIFETIME))?;
+    let told: Vec<_> = tree.members().iter().map(|member| send(member, signal)).collect();
+    let nobody = told.iter().all(Result::is_err);
+    let mut all = first_error(told);
     if signal == Signal::SIGKILL {
-        collected.connections.iter().try_for_each(|connection| sys::silence(connection.as_raw_fd()))?;
+        if nobody {
+            let _ = collected.hold.as_ref().map(Hold::release);
+            return all;
+        }
+        let silenced = collected.connections.iter().map(|connection| sys::silence(connection.as_raw_fd()));
+        all = all.and(first_error(silenced));
     }
-    collected.hold.as_ref().map_or(Ok(()), |hold| hold.outlive(LIFETIME))
+    all
+}
+
+/// Has those go on that did not stand still before.
+fn run_on(tree: &Tree) {
+    let ran = |member: &&Frozen| member.threads().iter().all(|thread| thread.group_stop() == 0);
+    for member in tree.members().iter().filter(ran) {
+        let _ = send(member, Signal::SIGCONT);
+    }
+}
+
+fn send(member: &Frozen, signal: Signal) -> nix::Result<()> {
+    kill(nix::unistd::Pid::from_raw(member.pid().0), signal)
+}
+
+/// Every one is done, whatever has become of those before.
+fn first_error(done: impl IntoIterator<Item = nix::Result<()>>) -> nix::Result<()> {
+    done.into_iter().fold(Ok(()), nix::Result::and)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_spares_nobody_and_the_first_is_told() {
+        let mut count = 0;
+        let all = [Ok(()), Err(Errno::EPERM), Err(Errno::EINVAL), Ok(())];
+        let done = all.into_iter().inspect(|_| count += 1);
+        assert_eq!(first_error(done), Err(Errno::EPERM));
+        assert_eq!(count, 4);
+    }
 }
