@@ -2,7 +2,7 @@
 //!
 //! A look into a connection (MSG_PEEK) and FIONREAD stop at the place of the urgent byte. Where that is taken for one of the others
 //! (SO_OOBINLINE) FIONREAD does not; and a look that begins at it (SO_PEEK_OFF, for TCP since Linux 6.9) goes on behind it. Both
-//! are set for a moment, by the hand of a process that nobody else knows.
+//! are set for a moment, by the hand of a process that nobody else knows; should that one be ended, this one sets them back.
 
 use super::hand::by_another_hand;
 use super::repair::set;
@@ -42,10 +42,13 @@ pub(crate) fn look_behind(fd: RawFd, inline: i32) -> Result<Behind> {
     const HEAD_BYTES: usize = 16;
     let memory = share_memory(HEAD_BYTES + ROOM_BYTES)?;
     let at = memory.at();
-    let status = by_another_hand(|| {
-        let told = look(fd, inline, at.wrapping_add(HEAD_BYTES), ROOM_BYTES);
+    let leave = || {
         let _ = set(fd, libc::SOL_SOCKET, libc::SO_OOBINLINE, inline);
         let _ = set(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, -1);
+    };
+    let status = by_another_hand(|| {
+        let told = look(fd, inline, at.wrapping_add(HEAD_BYTES), ROOM_BYTES);
+        leave();
         match told {
             Ok(told) => {
                 // SAFETY: the head is mapped, begins a page, and nobody else writes there.
@@ -54,7 +57,9 @@ pub(crate) fn look_behind(fd: RawFd, inline: i32) -> Result<Behind> {
             }
             Err(error) => u8::try_from(error as i32).unwrap_or(u8::MAX),
         }
-    })?;
+    });
+    // Should that one be ended, this one does it.
+    let status = status.inspect_err(|_| leave())?;
     if status != 0 {
         return Err(Errno::from_raw(status.into()));
     }
