@@ -189,11 +189,11 @@ fn disks(subject: &Subject<'_>) -> BTreeSet<u64> {
     subject.seen.descriptors.iter().filter_map(|seen| disk(&seen.place.metadata)).collect()
 }
 
-/// Whether a device has nothing to do. What is none, or does not tell, is idle.
+/// Whether a device has nothing to do. What does not tell is not known to: the devices of btrfs, overlay, NFS and FUSE have a
+/// number without a disk.
 fn is_idle(device: u64) -> bool {
     let path = format!("/sys/dev/block/{}:{}/inflight", libc::major(device), libc::minor(device));
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().all(|count| count == "0")
+    fs::read_to_string(path).is_ok_and(|text| text.split_whitespace().all(|count| count == "0"))
 }
 
 /// Whether, now that the image is written, everything is as it says.
@@ -217,6 +217,11 @@ pub fn check(collected: &Collected) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_does_not_tell_is_not_idle() {
+        assert!(!is_idle(libc::makedev(0, 12_345)));
+    }
 
     #[test]
     fn the_head_of_a_ring_is_taken_apart() {
