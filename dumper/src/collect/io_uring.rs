@@ -2,9 +2,13 @@
 //! an argument that cannot be read), and what nobody tells is refused where it matters.
 //!
 //! Requests that are under way are not counted anywhere, but each makes one completion: if as many have been made as
-//! requests were taken, none is. Some flags cannot be learnt, and need not be: see `loader/src/rebuild/io_uring.rs`.
+//! requests were taken, none is. That is so only where each makes one: the requests that can still be read tell ([`unclear`]).
+//! Some flags cannot be learnt, and need not be: see `loader/src/rebuild/io_uring.rs`.
+
+mod request;
 
 use super::descriptor::{Group, Open};
+use super::file::Place;
 use super::mapping::smaps::Area;
 use super::{Collected, Source, Subject};
 use crate::allow::Allow;
@@ -18,6 +22,7 @@ use binfmt::note::io_uring::{
 };
 use binfmt::system_call;
 use nix::errno::Errno;
+use request::unclear;
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
@@ -242,7 +247,12 @@ fn read(state: &State, ring: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<u8>), Again
     let under_way = state.taken.wrapping_sub(dropped).wrapping_sub(state.completed).cast_signed();
     match under_way {
         _ if state.is_waiting => Err(Against::Passing("with requests under way".to_owned())),
-        0 => Ok(memory),
+        0 => match unclear(state, &memory) {
+            None => Ok(memory),
+            Some(request) => lasting(format!(
+                "that was given {request}, so that requests under way cannot be told from its completions"
+            )),
+        },
         1.. => Err(Against::Passing(format!("with requests under way ({under_way} have no completion)"))),
         _ => lasting("whose requests make several completions each, so that those under way cannot be told"),
     }
@@ -278,13 +288,25 @@ fn memory(state: &State, ring: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<u8>), Aga
     Ok((rings, requests))
 }
 
+/// Whether the label of a description is no other one's: not that of both ends of a pipe, of memory that chose its name, or of
+/// what has lost its name to another file.
+fn tells_apart(place: &Place) -> bool {
+    let has_name = place.metadata.nlink() > 0 && !place.label.ends_with(b" (deleted)");
+    place.label.starts_with(b"socket:[") || place.metadata.is_file() && has_name
+}
+
 fn note(state: &State, open: &Open<'_>, all: &[Group<'_>]) -> Result<IoUring, Against> {
     let file = |(slot, name): &(u32, String)| {
         let mut found = all.iter().filter(|group| group.first.place.label == name.as_bytes());
         match (found.next(), found.next()) {
-            (Some(group), None) => Ok(RegisteredFile { slot: *slot, description: group.id }),
+            (Some(group), None) if tells_apart(&group.first.place) => {
+                Ok(RegisteredFile { slot: *slot, description: group.id })
+            }
             (None, _) => {
                 lasting(format!("with the registered file {name}, which no process of the tree has open"))
+            }
+            (Some(_), None) => {
+                lasting(format!("with the registered file {name}, whose name says too little"))
             }
             _ => lasting(format!("with the registered file {name}, which is open more than once")),
         }
@@ -308,7 +330,7 @@ fn note(state: &State, open: &Open<'_>, all: &[Group<'_>]) -> Result<IoUring, Ag
 mod tests {
     use super::*;
 
-    const INFO: &str = "pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t36365735\nSqMask:\t0x3\nSqHead:\t9\nSqTail:\t9\n\
+    pub(super) const INFO: &str = "pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t36365735\nSqMask:\t0x3\nSqHead:\t9\nSqTail:\t9\n\
         CachedSqHead:\t9\nCqMask:\t0x7\nCqHead:\t8\nCqTail:\t9\nCachedCqTail:\t9\nSQEs:\t0\nCQEs:\t1\n    8: user_data:7, res:0, flags:0\n\
         SqThread:\t-1\nSqThreadCpu:\t-1\nSqTotalTime:\t0\nSqWorkTime:\t0\nUserFiles:\t3\n    0: /tmp/a b\n    2: pipe:[77]\n\
         UserBufs:\t2\n    0: 0x7f25f0735000/8192\n    1: <none>\nPollList:\nCqOverflowList:\nNAPI:\tdisabled\n";
