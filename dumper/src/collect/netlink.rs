@@ -66,6 +66,12 @@ fn collect_one(socket: &Held<'_>, told: Told, out: &mut Collected) -> Result<Fat
     }
     let fd = socket.duplicate.as_raw_fd();
     let (own, peer) = (getsockname::<NetlinkAddr>(fd)?, getpeername::<NetlinkAddr>(fd)?);
+    if protocol == libc::NETLINK_NETFILTER
+        && own.pid() != 0
+        && let Some(what) = is_served(socket, own.pid())
+    {
+        return Ok(Fate::NotSaved(what.to_owned()));
+    }
     out.note(NetlinkSocket {
         description: socket.description,
         port: own.pid(),
@@ -75,6 +81,25 @@ fn collect_one(socket: &Held<'_>, told: Told, out: &mut Collected) -> Result<Fat
         lost,
     });
     Ok(Fate::Saved)
+}
+
+/// What the packet filter has bound to the port, and would lose.
+fn is_served(socket: &Held<'_>, port: u32) -> Option<&'static str> {
+    let table =
+        |name: &str| socket.open.subject.proc.text_if_there(&format!("net/netfilter/nfnetlink_{name}"));
+    match (table("queue"), table("log")) {
+        (Ok(queues), _) if names(&queues, port) => {
+            Some("a netlink socket that takes packets from a queue (NFQUEUE)")
+        }
+        (_, Ok(logs)) if names(&logs, port) => Some("a netlink socket to which packets are logged (NFLOG)"),
+        (Ok(_), Ok(_)) => None,
+        _ => Some("a netlink socket of the packet filter, which tells only root what it has bound to it"),
+    }
+}
+
+/// Whether a port stands in the second column of a table.
+fn names(table: &str, port: u32) -> bool {
+    table.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|word| word.parse() == Ok(port)))
 }
 
 /// Whether an error waits to be told; asking which would take it away. There is but one.
@@ -115,6 +140,13 @@ fn read(table: &str) -> BTreeMap<u64, Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_is_served_is_found() {
+        let table = "    7   1234     0 2 65531     0     0        0  1\n    8 4294963001     0 2 65531     0     0        0  1\n";
+        assert!(names(table, 1234) && names(table, 4_294_963_001));
+        assert!(!names(table, 7) && !names(table, 0) && !names("", 7));
+    }
 
     #[test]
     fn the_table_says_what_waits_and_what_goes_on() {
