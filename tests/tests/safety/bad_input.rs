@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("bad_input::damaged_image", damaged_image),
     ("bad_input::mapped_files", mapped_files),
     ("bad_input::mount_gone", mount_gone),
+    ("bad_input::mounts_of_the_host", mounts_of_the_host),
     ("bad_input::few_descriptors", few_descriptors),
     ("bad_input::identity", identity),
     ("bad_input::terminal_taken", terminal_taken),
@@ -264,6 +265,49 @@ fn identity(place: &Place<'_>) -> Outcome<()> {
     let saved = Saved::make(place, &["many"])?;
     refused(&load(place, &[IMAGE, "--pid", "fresh"], User::Own)?, CANNOT_RESUME, &["thread"])?;
     if saved.left(place)? == Left::Nothing { Ok(()) } else { Err(Stopped::Failed("it resumed".to_owned())) }
+}
+
+/// A tree in a mount namespace whose mounts were shared, with a /sys of its own: neither a plan nor a resume touches the mounts
+/// of who resumes it. (Here that is a namespace in which they are shared, as a host's mostly are.)
+fn mounts_of_the_host(place: &Place<'_>) -> Outcome<()> {
+    const SCRIPT: &str = r#"
+        mount --make-rshared / || exit 99
+        unshare --mount --net --propagation private sh -c '
+            umount -l /sys && mount -t sysfs own /sys && mount --make-rshared / && echo > up && exec sleep 60
+        ' </dev/null >/dev/null 2>&1 &
+        pid=$!
+        trap 'kill -9 $pid' EXIT
+        until [ -e up ] && [ "$(cat /proc/$pid/comm)" = sleep ]; do
+            kill -0 $pid || exit 99
+            sleep 0.01
+        done
+        rm up
+        before=$(cat /proc/self/mountinfo)
+        $DUMP $pid -o x.ckpt || exit 1
+        kill -9 $pid
+        wait $pid
+        $LOADER x.ckpt --plan > plan || exit 2
+        [ "$(cat /proc/self/mountinfo)" = "$before" ] || exit 3
+        $LOADER x.ckpt --detach --pid keep || exit 4
+        grep -q 'shared:.* - sysfs own' /proc/$pid/mountinfo && exit 5
+        grep -q 'shared:.* - sysfs sysfs' /proc/$pid/mountinfo || exit 6
+        [ "$(cat /proc/self/mountinfo)" = "$before" ] || exit 7
+        rm plan
+    "#;
+    if !machine::is_root() {
+        return Err(Stopped::Skipped("it takes root".to_owned()));
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", SCRIPT]);
+    for (variable, program) in [("DUMP", "ckpt-dump"), ("LOADER", "ckpt-loader")] {
+        command.env(variable, place.tools.program(program));
+    }
+    let finished = tools::run(&mut command, &place.folder, "tool", User::Own)?;
+    match finished.status.code() {
+        Some(0) => Ok(()),
+        Some(99) => Err(Stopped::Skipped("there are no such namespaces here".to_owned())),
+        _ => Err(Stopped::Failed(format!("{}: {}", finished.status, finished.error))),
+    }
 }
 
 /// The number of a pseudo-terminal is another one's: that is named, unless there can be namespaces.

@@ -159,12 +159,13 @@ fn make_inside(
 /// Has the copies of this program's mounts be like those that it had.
 fn set_mounts(note: &Namespace, net: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
     let nothing: Option<&str> = None;
-    let flags = match note.propagation {
+    // The copies are peers of the host's: what is mounted here must never come there.
+    let own = match note.propagation {
         Propagation::Private => Some(MsFlags::MS_PRIVATE),
-        Propagation::Slave => Some(MsFlags::MS_SLAVE),
-        Propagation::Shared => None,
+        Propagation::Slave => None,
+        Propagation::Shared => Some(MsFlags::MS_SHARED),
     };
-    if let Some(flags) = flags {
+    for flags in [Some(MsFlags::MS_SLAVE), own].into_iter().flatten() {
         mount(nothing, "/", nothing, flags | MsFlags::MS_REC, nothing)
             .map_err(at("keep its mounts to itself"))?;
     }
