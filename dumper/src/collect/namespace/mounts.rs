@@ -6,12 +6,13 @@ use crate::error::Error;
 use crate::procdir::ProcDir;
 use binfmt::note::namespace::{Namespace, Propagation};
 
-/// What is mounted where: device, root, place, type.
+/// What is mounted where: device, root, place, options of the mount (not of the filesystem), type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mounted {
     place: String,
     device: String,
     root: String,
+    options: String,
     filesystem: String,
 }
 
@@ -23,9 +24,9 @@ fn parse(text: &str) -> (Vec<Mounted>, Propagation) {
         .filter_map(|line| {
             let (before, after) = line.split_once(" - ")?;
             let mut words = before.split(' ').skip(2).map(str::to_owned);
-            let (device, root, place) = (words.next()?, words.next()?, words.next()?);
+            let (device, root, place, options) = (words.next()?, words.next()?, words.next()?, words.next()?);
             if place == "/" {
-                let tags: Vec<String> = words.skip(1).collect();
+                let tags: Vec<String> = words.collect();
                 let is = |what: &str| tags.iter().any(|tag| tag.starts_with(what));
                 propagation = match (is("shared:"), is("master:")) {
                     (true, _) => Propagation::Shared,
@@ -33,7 +34,7 @@ fn parse(text: &str) -> (Vec<Mounted>, Propagation) {
                     _ => Propagation::Private,
                 };
             }
-            Some(Mounted { place, device, root, filesystem: after.split(' ').next()?.to_owned() })
+            Some(Mounted { place, device, root, options, filesystem: after.split(' ').next()?.to_owned() })
         })
         .collect();
     all.sort_unstable();
@@ -57,13 +58,17 @@ pub(super) fn describe(note: Namespace, proc: ProcDir, out: &mut Collected) -> R
     let sys = |all: &[Mounted]| all.iter().filter(|it| is_sys(it)).cloned().collect::<Vec<_>>();
     let own_sysfs = match sys(&its).as_slice() {
         same if same == sys(&own).as_slice() => false,
-        [alone] => alone.place == "/sys" && alone.filesystem == "sysfs" && alone.root == "/",
+        [alone] => {
+            let is_plain = alone.options == "rw,relatime";
+            alone.place == "/sys" && alone.filesystem == "sysfs" && alone.root == "/" && is_plain
+        }
         _ => false,
     };
     let counts = |it: &&Mounted| !own_sysfs || !is_sys(it);
     let (own, its): (Vec<_>, Vec<_>) =
         (own.iter().filter(counts).collect(), its.iter().filter(counts).collect());
-    let more = lacks(&its, &own).map(|it| format!("has {} ({}) mounted", it.place, it.filesystem));
+    let more =
+        lacks(&its, &own).map(|it| format!("has {} ({}, {}) mounted", it.place, it.filesystem, it.options));
     let less = lacks(&own, &its).map(|it| format!("lacks {} ({})", it.place, it.filesystem));
     let differs = more.or(less).or((own != its).then(|| "has other mounts".to_owned()));
     if let Some(differs) = differs {
@@ -92,6 +97,11 @@ mod tests {
         assert_eq!(places, [("/", "/", "ext4"), ("/mnt", "/a", "overlay")]);
         let refs: Vec<_> = all.iter().collect();
         assert_eq!(lacks(&refs, &refs[..1]).map(|it| it.place.as_str()), Some("/mnt"));
+        let (read_only, _) = parse(&text.replace("/mnt rw", "/mnt ro"));
+        assert_eq!(
+            lacks(&read_only.iter().collect::<Vec<_>>(), &refs).map(|it| it.options.as_str()),
+            Some("ro")
+        );
         assert_eq!(parse("22 1 254:0 / / rw shared:1 - ext4 x rw\n").1, Propagation::Shared);
     }
 }
