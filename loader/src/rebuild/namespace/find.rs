@@ -5,10 +5,11 @@ use crate::error::{Error, Result};
 use binfmt::image::Image;
 use binfmt::note::host::Host;
 use binfmt::note::namespace::{Namespace, NamespaceKind, unique_id};
+use nix::sys::statfs::fstatfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// What exists of the namespaces of an image.
 #[derive(Debug)]
@@ -74,13 +75,20 @@ impl Existing {
         let by_name = || {
             let path = note.path.to_string();
             let is_one = note.kind == NamespaceKind::Net && !path.is_empty();
-            let file = File::open(is_one.then_some(&path)?).ok()?;
+            let file = open_namespace(is_one.then_some(&path)?)?;
             crate::sys::namespace_kind(&file).ok().filter(|kind| *kind == super::flag(note.kind).bits())?;
             Some((path, file))
         };
         let (path, file) = by_inode.or_else(by_name)?;
         Some((Fate::Enter(path), file.into()))
     }
+}
+
+/// Opens a file that is a namespace. What an image names may be something else, of which already the opening is not harmless.
+fn open_namespace(path: &str) -> Option<File> {
+    let found = File::options().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
+    fstatfs(&found).ok().filter(|it| it.filesystem_type().0 == libc::NSFS_MAGIC)?;
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()
 }
 
 /// The inode in what a link of `/proc/PID/ns` says: `uts:[4026531838]`.
@@ -107,6 +115,17 @@ fn mounted(mountinfo: &str) -> impl Iterator<Item = (NamespaceKind, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_namespace_is_opened() {
+        let pipe = std::env::temp_dir().join(format!("ckpt-no-namespace-{}", std::process::id()));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // It would wait for a writer.
+        let opened = open_namespace(pipe.to_str().unwrap());
+        fs::remove_file(&pipe).unwrap();
+        assert!(opened.is_none() && open_namespace("/dev/null").is_none());
+        assert!(open_namespace("/proc/self/ns/net").is_some());
+    }
 
     #[test]
     fn mounts_of_namespaces_are_found() {
