@@ -235,6 +235,8 @@ pub fn everything(tree: &mut Tree, own: &namespace::Own, options: &Options) -> R
     let dwellers = dwellers
         .map(|(frozen, look)| namespace::Dweller { pid: frozen.pid(), seen: &look.seen.task.namespaces });
     namespace::collect(&dwellers.collect::<Vec<_>>(), own, &mut out)?;
+    let processes = tree.members().iter().zip(looks.iter().map(|look| &look.seen.task.namespaces));
+    namespace::refuse_threads(&processes.collect::<Vec<_>>(), &mut out);
     if !out.can_be_saved() {
         return Ok(Outcome::Done(Box::new(out)));
     }

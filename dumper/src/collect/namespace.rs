@@ -9,15 +9,18 @@ mod mounts;
 
 use super::Collected;
 use crate::error::Error;
+use crate::freeze::Frozen;
+use crate::parts::in_parts;
 use crate::procdir::ProcDir;
 use crate::sys;
-use binfmt::address::Pid;
+use binfmt::address::{Pid, Tid};
 use binfmt::ipc::IpcKind;
 use binfmt::note::Note;
 use binfmt::note::cgroup::{self, CgroupMembership};
 use binfmt::note::credential::{Credential, Identity};
 use binfmt::note::namespace::{self, Namespace, NamespaceKind};
 use binfmt::note::thread::Thread;
+use nix::fcntl::readlinkat;
 use nix::sched::{CloneFlags, setns};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,17 +39,45 @@ pub struct Seen {
 
 /// Looks at a task. A zombie lives nowhere any more.
 pub fn look(proc: ProcDir) -> Seen {
-    let inode = |file: &str| {
-        let link = proc.link(&format!("ns/{file}")).ok()?;
-        let (_, number) = link.to_str()?.split_once(":[")?;
-        number.strip_suffix(']')?.parse::<Inode>().ok()
-    };
+    let inode = |file: &str| inode(proc.link(&format!("ns/{file}")).ok()?.to_str()?);
     let homes: BTreeMap<_, _> =
         NamespaceKind::ALL.into_iter().filter_map(|kind| Some((kind, inode(kind.file())?))).collect();
     let of_children = inode("time_for_children");
     let children_elsewhere =
         of_children.is_some_and(|its| homes.get(&NamespaceKind::Time).is_some_and(|own| *own != its));
     Seen { homes, children_elsewhere }
+}
+
+/// Refuses threads that live elsewhere than the leader of their process: setns(2) and unshare(2) move but who calls them.
+pub fn refuse_threads(processes: &[(&Frozen, &Seen)], out: &mut Collected) {
+    /// What programs have a thread change alone. (Users and clocks only who has no other thread; a cgroup namespace of one
+    /// thread is not looked for: each look takes its time for each thread.)
+    const KINDS: [NamespaceKind; 4] =
+        [NamespaceKind::Net, NamespaceKind::Mount, NamespaceKind::Uts, NamespaceKind::Ipc];
+    let others: Vec<(Pid, &Seen, Tid)> = processes
+        .iter()
+        .flat_map(|(frozen, seen)| frozen.threads().iter().skip(1).map(|it| (frozen.pid(), *seen, it.tid())))
+        .collect();
+    let elsewhere = in_parts(&others, |(pid, seen, tid)| {
+        let folder = File::open(ProcDir::new(*pid).thread_path(*tid, "ns")).ok()?;
+        KINDS.into_iter().find(|kind| {
+            let home = readlinkat(&folder, kind.file()).ok().and_then(|link| inode(link.to_str()?));
+            home.is_some() && home != seen.homes.get(kind).copied()
+        })
+    });
+    for ((pid, _, tid), kind) in others.into_iter().zip(elsewhere) {
+        let Some(kind) = kind else { continue };
+        out.look_at(pid);
+        out.unsupported(
+            format!("its thread {tid} lives in another {} namespace than its first thread", kind.noun()),
+            "wait until it has come back or ended",
+        );
+    }
+}
+
+/// The inode in what a link says: `uts:[4026531838]`.
+fn inode(link: &str) -> Option<Inode> {
+    link.split_once(":[")?.1.strip_suffix(']')?.parse().ok()
 }
 
 /// Where this program lived when it was started.
