@@ -40,10 +40,19 @@ pub fn collect(
                     format!("at the network interface {named}, which is not in the network of ckpt-dump");
                 return Ok(open.not_saved(Allow::Device, &what, out));
             }
-            (tun.name, tun.flags) = (named, flags);
+            // The bit of IFF_NO_PI is that of IFF_NOFILTER there: the interface tells.
+            (tun.name, tun.flags) = (named, flags & !IFF_NO_PI);
             tun.send_buffer_bytes = sys::ask_tun(duplicate, AskTun::SendBuffer).map_err(failed)?;
             tun.header_bytes = sys::ask_tun(duplicate, AskTun::Header).map_err(failed)?;
-            look(&mut tun).map_err(failed)?;
+            let is_part = look(&mut tun).map_err(failed)?;
+            if is_part && tun.flags & IFF_PERSIST == 0 {
+                let what = format!(
+                    "at the network interface {}, which is a part of another one (a bridge) and ends with the program",
+                    tun.name
+                );
+                let advice = "take it out (ip link set nomaster), or have it stay (ip tuntap add)";
+                return Ok(open.not_saved_but(Allow::Device, &what, advice, out));
+            }
         }
     }
     out.note(tun);
@@ -57,17 +66,21 @@ fn is_here(duplicate: BorrowedFd<'_>) -> bool {
     its.is_some() && its == fs::metadata("/proc/self/ns/net").map(|found| found.ino()).ok()
 }
 
+const IFF_PERSIST: u32 = 0x800;
+const IFF_NO_PI: u32 = 0x1000;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
+const LINK_MASTER: u16 = 10;
 const LINK_QUEUE: u16 = 13;
 const LINK_INFO: u16 = 18;
 const INFO_DATA: u16 = 2;
 const TUN_OWNER: u16 = 1;
 const TUN_GROUP: u16 = 2;
+const TUN_PACKET_INFORMATION: u16 = 4;
 
-/// Asks for the interface of that name.
-fn look(tun: &mut Tun) -> nix::Result<()> {
+/// Asks for the interface of that name; whether it is a part of another one.
+fn look(tun: &mut Tun) -> nix::Result<bool> {
     const GET_LINK: u16 = 18;
     const GET_ADDRESS: u16 = 22;
     const GET_ROUTE: u16 = 26;
@@ -83,6 +96,10 @@ fn look(tun: &mut Tun) -> nix::Result<()> {
         attributes(link, LINK_BYTES, LINK_INFO).and_then(|info| find(info, INFO_DATA)).unwrap_or_default();
     let id = |kind| find(data, kind).and_then(|value| word(value, 0)).unwrap_or(u32::MAX);
     (tun.owner, tun.group) = (id(TUN_OWNER), id(TUN_GROUP));
+    let information = find(data, TUN_PACKET_INFORMATION).and_then(|value| value.first());
+    if *information.ok_or(Errno::EPROTO)? == 0 {
+        tun.flags |= IFF_NO_PI;
+    }
     let addresses = route.ask_whole((GET_ADDRESS, DUMP, vec![0; 8]))?;
     let routes = route.ask_whole((GET_ROUTE, DUMP, vec![0; 12]))?;
     tun.interface = Interface {
@@ -93,7 +110,7 @@ fn look(tun: &mut Tun) -> nix::Result<()> {
         addresses: addresses.iter().filter_map(|body| address(body, index)).collect(),
         routes: routes.iter().filter_map(|body| gone_with(body, index)).collect(),
     };
-    Ok(())
+    Ok(number(LINK_MASTER).is_some_and(|master| master != 0))
 }
 
 /// The value of an attribute behind a header.

@@ -6,7 +6,7 @@
 use crate::error::{Error, Refusal, Result};
 use crate::sys::{self, TellTun};
 use binfmt::image::Image;
-use binfmt::netlink::{Netlink, attribute, text};
+use binfmt::netlink::{DUMP, Netlink, attribute, find, text, word};
 use binfmt::note::descriptor::Description;
 use binfmt::note::tun::{Interface, InterfaceAddress, Route, Tun};
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, OwnedFd};
 
 const IFF_TAP: u32 = 2;
+const IFF_MULTI_QUEUE: u32 = 0x100;
 const IFF_DETACH_QUEUE: u32 = 0x400;
 const IFF_PERSIST: u32 = 0x800;
 /// What TUNSETIFF takes: the two kinds, NAPI, NO_CARRIER, packet information, header, several queues.
@@ -61,10 +62,31 @@ fn open_device(flags: OFlag) -> nix::Result<OwnedFd> {
     open("/dev/net/tun", flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Attaches to one that is there, and lets go of it: it stays as it is.
+/// Attaches to one that is there, and lets go of it. Nobody else is attached then: to one of several queues, packets would go for
+/// that time.
 fn try_to_attach(note: &Tun) -> nix::Result<()> {
+    if note.flags & IFF_MULTI_QUEUE != 0 && queues(note)? != 0 {
+        return Err(Errno::EBUSY);
+    }
     let device = open_device(OFlag::O_RDWR)?;
     sys::tell_interface(device.as_fd(), sys::ATTACH, &note.name.0, note.flags & ATTACHED)
+}
+
+/// How many queues of an interface with several somebody has.
+fn queues(note: &Tun) -> nix::Result<u32> {
+    const GET_LINK: u16 = 18;
+    const LINK_BYTES: usize = 16;
+    const LINK_INFO: u16 = 18;
+    const INFO_DATA: u16 = 2;
+    const QUEUES: u16 = 8;
+    const DISABLED_QUEUES: u16 = 9;
+    let index = if_nametoindex(note.name.as_path())?;
+    let route = Netlink::open(SockProtocol::NetlinkRoute)?;
+    let links = route.ask_whole((GET_LINK, DUMP, vec![0; LINK_BYTES]))?;
+    let link = links.iter().find(|link| word(link, 4) == Some(index)).and_then(|link| link.get(LINK_BYTES..));
+    let data = link.and_then(|link| find(find(link, LINK_INFO)?, INFO_DATA)).unwrap_or_default();
+    let number = |kind| find(data, kind).and_then(|value| word(value, 0)).unwrap_or(0);
+    Ok(number(QUEUES).saturating_add(number(DISABLED_QUEUES)))
 }
 
 /// Opens that of a description.

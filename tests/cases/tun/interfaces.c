@@ -3,8 +3,9 @@
 //# flavours: alone running killed again exec
 //# show: tun header_bytes=12
 //# may-differ: fd/6/pos how long the packet was that was read last
+//# may-differ: fd/10/pos the same
 /* Network interfaces whose other end is this program: tun with addresses, a route and an MTU, tap with a hardware address and
- * two queues, one that is persistent, and a description that is attached to none. */
+ * two queues, one that is persistent, one that says before each packet what it is, and a description that is attached to none. */
 #include "../guest.h"
 #include <arpa/inet.h>
 #include <linux/if_tun.h>
@@ -21,7 +22,7 @@ struct in6_ifreq {
     int ifr6_ifindex;
 };
 
-static char tun_name[IFNAMSIZ], tap_name[IFNAMSIZ], stays_name[IFNAMSIZ];
+static char tun_name[IFNAMSIZ], tap_name[IFNAMSIZ], stays_name[IFNAMSIZ], told_name[IFNAMSIZ];
 static int number;
 
 static struct ifreq request(const char *name)
@@ -65,20 +66,21 @@ static bool listed(const char *file, const char *word, const char *other)
     return found;
 }
 
-/* What is sent to a host beyond the interface comes out of the descriptor. */
-static void expect_packet(int fd)
+/* What is sent to a host beyond the interface comes out of the descriptor, behind a header of that length. */
+static void expect_packet(int fd, const char *host, int header)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
     unsigned char packet[2000];
     char text[32];
     int udp = socket(AF_INET, SOCK_DGRAM, 0);
-    snprintf(text, sizeof text, "10.77.%d.2", number);
+    snprintf(text, sizeof text, host, number);
     guest_check(inet_pton(AF_INET, text, &to.sin_addr) == 1);
     guest_check(sendto(udp, "hello", 5, 0, (void *)&to, sizeof to) == 5);
     for (int tries = 0; tries < 1000; tries++) {
         ssize_t length = read(fd, packet, sizeof packet);
-        if (length == 33 && packet[0] == 0x45 && !memcmp(packet + 28, "hello", 5)) {
-            guest_check(!memcmp(packet + 16, &to.sin_addr, 4) && close(udp) == 0);
+        if (length == header + 33 && packet[header] == 0x45 && !memcmp(packet + header + 28, "hello", 5)) {
+            guest_check(!memcmp(packet + header + 16, &to.sin_addr, 4) && close(udp) == 0);
+            guest_check(header == 0 || !memcmp(packet, "\0\0\x08\0", 4));
             return;
         }
         guest_check(length > 0 || errno == EAGAIN);
@@ -96,14 +98,22 @@ int main(void)
     snprintf(tun_name, sizeof tun_name, "ckp%d", (int)getpid());
     snprintf(tap_name, sizeof tap_name, "ckq%d", (int)getpid());
     snprintf(stays_name, sizeof stays_name, "cks%d", (int)getpid());
+    snprintf(told_name, sizeof told_name, "ckt%d", (int)getpid());
     int tun = attach(tun_name, IFF_TUN | IFF_NO_PI), tap = attach(tap_name, IFF_TAP | IFF_MULTI_QUEUE | IFF_VNET_HDR);
     int second = attach(tap_name, IFF_TAP | IFF_MULTI_QUEUE | IFF_VNET_HDR), stays = attach(stays_name, IFF_TUN);
+    int told = attach(told_name, IFF_TUN);
     struct ifreq asked = request(tun_name);
     asked.ifr_mtu = 1380;
     guest_check(ioctl(ask, SIOCSIFMTU, &asked) == 0 && ioctl(tun, TUNSETOWNER, 4711) == 0);
     set_address(ask, SIOCSIFADDR, tun_name, "10.77.%d.1");
     set_address(ask, SIOCSIFNETMASK, tun_name, "255.255.255.0");
     asked = request(tun_name);
+    guest_check(ioctl(ask, SIOCGIFFLAGS, &asked) == 0);
+    asked.ifr_flags |= IFF_UP;
+    guest_check(ioctl(ask, SIOCSIFFLAGS, &asked) == 0);
+    set_address(ask, SIOCSIFADDR, told_name, "10.79.%d.1");
+    set_address(ask, SIOCSIFNETMASK, told_name, "255.255.255.0");
+    asked = request(told_name);
     guest_check(ioctl(ask, SIOCGIFFLAGS, &asked) == 0);
     asked.ifr_flags |= IFF_UP;
     guest_check(ioctl(ask, SIOCSIFFLAGS, &asked) == 0);
@@ -124,13 +134,15 @@ int main(void)
     int header = 12, room = 123456;
     guest_check(ioctl(ask, SIOCSIFHWADDR, &asked) == 0 && ioctl(tap, TUNSETVNETHDRSZ, &header) == 0);
     guest_check(ioctl(tap, TUNSETSNDBUF, &room) == 0 && ioctl(stays, TUNSETPERSIST, 1) == 0);
-    expect_packet(tun);
+    expect_packet(tun, "10.77.%d.2", 0);
+    expect_packet(told, "10.79.%d.2", 4);
     guest_check(close(ask) == 0 && (ask6 < 0 || close(ask6) == 0));
 
     guest_checkpoint_here();
 
     ask = socket(AF_INET, SOCK_DGRAM, 0);
-    expect_packet(tun);
+    expect_packet(tun, "10.77.%d.2", 0);
+    expect_packet(told, "10.79.%d.2", 4);
     asked = request("");
     guest_check(ioctl(tun, TUNGETIFF, &asked) == 0 && !strcmp(asked.ifr_name, tun_name), "%s", asked.ifr_name);
     guest_check((asked.ifr_flags & (IFF_TUN | IFF_NO_PI)) == (IFF_TUN | IFF_NO_PI));
