@@ -5,10 +5,13 @@ use crate::rebuild::descriptor::Opened;
 use crate::rebuild::socket;
 use crate::sys;
 use binfmt::image::Image;
+use binfmt::netlink::{DUMP, Netlink, find, word};
 use binfmt::note::packet::{PacketMembership, PacketSocket};
 use binfmt::note::socket::Socket;
 use binfmt::wire::Text;
 use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A socket, as the image has it.
@@ -29,7 +32,7 @@ fn all(image: &Image) -> impl Iterator<Item = Saved<'_>> {
 /// Makes all sockets of this domain.
 pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
     for saved in all(image) {
-        opened.insert(saved.note.description, saved.make()?);
+        opened.insert(saved.note.description, saved.make(true)?);
     }
     Ok(())
 }
@@ -38,14 +41,44 @@ pub fn rebuild_all(image: &Image, opened: &mut Opened) -> Result<()> {
 pub fn refusals(image: &Image) -> Vec<Refusal> {
     let mut made = Vec::new();
     let mut refusals = Vec::new();
+    // To join others would take frames from them: it is done only where there are none for certain.
+    let groups = if all(image).any(|saved| saved.note.shares) { groups().ok() } else { None };
     for saved in all(image) {
-        match saved.make() {
+        let group = saved.note.fanout & GROUP;
+        if saved.note.shares && groups.as_ref().is_some_and(|groups| groups.contains(&group)) {
+            let cause = format!(
+                "which shares what comes with others of group {group} (PACKET_FANOUT), and others here are of that"
+            );
+            let remedy = "end them, or resume in a network of its own: unshare --net";
+            refusals.push(saved.refusal(&cause, remedy));
+            continue;
+        }
+        match saved.make(groups.is_some()) {
             Ok(fd) => made.push(fd),
             Err(Error::Refused(reasons)) => refusals.extend(reasons),
             Err(error) => refusals.push(saved.refusal(&error.to_string(), "dump it without that socket")),
         }
     }
     refusals
+}
+
+/// The part of a PACKET_FANOUT value that says the group.
+const GROUP: u32 = 0xffff;
+
+/// The groups (PACKET_FANOUT) that there are in this network.
+fn groups() -> nix::Result<BTreeSet<u32>> {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const SHOW_FANOUT: u32 = 8;
+    const MESSAGE_BYTES: usize = 16;
+    const FANOUT: u16 = 4;
+    // struct packet_diag_req: the domain (a byte, the first of this order), inode, what to show, cookie.
+    let request = [libc::AF_PACKET.cast_unsigned(), 0, SHOW_FANOUT, u32::MAX, u32::MAX];
+    let request = request.map(u32::to_le_bytes).concat();
+    let diag = Netlink::open(SockProtocol::NetlinkSockDiag)?;
+    let sockets = diag.ask_whole((SOCK_DIAG_BY_FAMILY, DUMP, request))?;
+    let group =
+        |socket: &Vec<u8>| word(find(socket.get(MESSAGE_BYTES..)?, FANOUT)?, 0).map(|told| told & GROUP);
+    Ok(sockets.iter().filter_map(group).collect())
 }
 
 /// What `--plan` says of a socket.
@@ -58,7 +91,8 @@ pub fn step(image: &Image, description: u32) -> Option<String> {
 }
 
 impl Saved<'_> {
-    fn make(&self) -> Result<OwnedFd> {
+    /// Makes it; whether it joins its group (PACKET_FANOUT) is said.
+    fn make(&self, joins: bool) -> Result<OwnedFd> {
         let fd = socket::make(self.socket)?;
         socket::finish(self.image, self.socket, &fd)?;
         let PacketSocket { protocol, interface, interface_name, memberships, .. } = self.note;
@@ -75,7 +109,7 @@ impl Saved<'_> {
                     .map_err(|error| self.refused("have an interface let something through", error))?;
             }
         }
-        if self.note.shares {
+        if self.note.shares && joins {
             let value = self.note.fanout.to_ne_bytes();
             sys::set_socket_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, &value)
                 .map_err(|error| self.refused("share what comes (PACKET_FANOUT)", error))?;

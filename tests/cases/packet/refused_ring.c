@@ -1,5 +1,5 @@
 //# expect: refused "a packet socket with a ring"
-//# flavours: alone
+//# flavours: alone running
 //# needs: root
 /* A packet socket that shares a ring of frames with the kernel is refused. */
 #include "../guest.h"
