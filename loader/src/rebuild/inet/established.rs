@@ -55,8 +55,17 @@ fn choose(fd: &impl AsFd, queue: Queue) -> nix::Result<()> {
     set(fd, TCP_REPAIR_QUEUE, queue as u32)
 }
 
+/// What becomes of what the program has left of its connection ([`orphan`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It stays, and the socket is not connected, if it can be ended: a plan changes nothing.
+    Stays,
+    /// It ends.
+    Ends,
+}
+
 /// Makes a connection, whose queues are empty.
-pub(super) fn begin(saved: Saved<'_>, connection: &InetConnection) -> Result<OwnedFd> {
+pub(super) fn begin(saved: Saved<'_>, connection: &InetConnection, left: Left) -> Result<OwnedFd> {
     let fd = socket::make(saved.socket)?;
     repair(&fd, Repair::On).map_err(|error| objection::no_repair(&saved, error))?;
     let missing = || Error::Internal("a connection lacks an address");
@@ -73,8 +82,12 @@ pub(super) fn begin(saved: Saved<'_>, connection: &InetConnection) -> Result<Own
     }
     let connected = connect(fd.as_raw_fd(), &peer).or_else(|error| {
         // What cannot be ended stays in the way.
-        let is_ended = error == Errno::EADDRNOTAVAIL && orphan::end(saved.note).unwrap_or(false);
-        if is_ended { connect(fd.as_raw_fd(), &peer) } else { Err(error) }
+        match left {
+            _ if error != Errno::EADDRNOTAVAIL => Err(error),
+            Left::Ends if orphan::end(saved.note).unwrap_or(false) => connect(fd.as_raw_fd(), &peer),
+            Left::Stays if orphan::can_be_ended(saved.note).unwrap_or(false) => Ok(()),
+            _ => Err(error),
+        }
     });
     connected.map_err(|error| objection::not_connected(&saved, error))?;
     Ok(fd)
@@ -86,7 +99,7 @@ fn received_len(saved: &Saved<'_>) -> u32 {
 
 /// Makes a connection with all that it had, in repair mode.
 pub(super) fn make(saved: Saved<'_>, connection: &InetConnection) -> Result<OwnedFd> {
-    let fd = begin(saved, connection)?;
+    let fd = begin(saved, connection, Left::Ends)?;
     let failed = |error| saved.failed("make the connection of", error);
     // Segments are no longer than half of the peer's window. Nothing is received yet.
     let first = connection.receive_sequence.wrapping_sub(received_len(&saved));

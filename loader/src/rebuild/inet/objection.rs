@@ -1,6 +1,7 @@
 //! Why an IP socket cannot be made: found out by binding all of them before anything is done, and told with the socket, the task
 //! that had it, and what to do.
 
+use super::established::{self, Left};
 use super::{Saved, all};
 use crate::error::{Error, Refusal};
 use crate::rebuild::socket;
@@ -14,7 +15,7 @@ pub fn refusals(image: &Image) -> Vec<Refusal> {
     let (mut refusals, mut made) = (Vec::new(), Vec::new());
     for saved in all(image).filter(|saved| !saved.is_over()) {
         let made_one = match saved.connection() {
-            Some(connection) => super::established::begin(saved, connection),
+            Some(connection) => established::begin(saved, connection, Left::Stays),
             None => saved.make(),
         };
         match made_one {

@@ -20,20 +20,41 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Ends the one in the place of this socket's connection, if there is one. Whether it did.
 pub(super) fn end(note: &InetSocket) -> nix::Result<bool> {
+    let netlink = ask()?;
+    let Some(found) = find(&netlink, note)? else { return Ok(false) };
+    // The very one that was looked at.
+    destroy(&netlink, found).map(|()| true)
+}
+
+/// Whether there is one that [`end`] would end.
+pub(super) fn can_be_ended(note: &InetSocket) -> nix::Result<bool> {
+    let netlink = ask()?;
+    let Some(found) = find(&netlink, note)? else { return Ok(false) };
+    // No socket has that cookie: a kernel that ends none says so, all others that there is no such socket.
+    destroy(&netlink, SocketId { cookie: found.cookie.map(|byte| !byte), ..found }).map(|()| true)
+}
+
+fn ask() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkSockDiag)
+}
+
+/// The one in the place of this socket's connection.
+fn find(netlink: &OwnedFd, note: &InetSocket) -> nix::Result<Option<SocketId>> {
     // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING: who has no owner in any other waits to be accepted.
     const ENDED: [u8; 5] = [4, 5, 6, 9, 11];
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let netlink = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkSockDiag)?;
-    let Some(id) = id(note) else { return Ok(false) };
-    send(&netlink, SockDiagMessage::InetRequest(request(id)), 0)?;
-    let Some(found) = answer(&netlink)? else { return Ok(false) };
-    if found.header.inode != 0 || !ENDED.contains(&found.header.state) {
-        return Ok(false);
-    }
-    // The very one that was looked at.
-    let destroy = SockDiagMessage::InetRequest(request(found.header.socket_id.clone()));
-    send(&netlink, SockDiagDestroy::new(destroy), NLM_F_ACK)?;
-    answer(&netlink).map(|_| true)
+    let Some(id) = id(note) else { return Ok(None) };
+    send(netlink, SockDiagMessage::InetRequest(request(id)), 0)?;
+    let found = answer(netlink)?;
+    let found = found.filter(|found| found.header.inode == 0 && ENDED.contains(&found.header.state));
+    Ok(found.map(|found| found.header.socket_id))
+}
+
+/// Ends a socket, if it is there.
+fn destroy(netlink: &OwnedFd, id: SocketId) -> nix::Result<()> {
+    let message = SockDiagMessage::InetRequest(request(id));
+    send(netlink, SockDiagDestroy::new(message), NLM_F_ACK)?;
+    answer(netlink).map(drop)
 }
 
 fn id(note: &InetSocket) -> Option<SocketId> {
