@@ -26,7 +26,7 @@ pub enum Allow {
     Mqueue,
     /// userfaultfds: they come back closed
     Userfaultfd,
-    /// pidfds of who is not of the tree: they come back closed
+    /// pidfds, and files in `/proc`, of who is not of the tree: they come back closed
     Pidfd,
     /// Performance counters: they come back closed
     PerfEvent,

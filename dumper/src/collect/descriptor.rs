@@ -208,7 +208,7 @@ fn complete(
         Looks::Device | Looks::Pipe | Looks::Socket | Looks::Other => outside(open, group.lowest(), out),
     };
     match kind {
-        DescriptionKind::File => return file::collect(open.subject, id, &open.place, open.flags, out),
+        DescriptionKind::File => return file::collect(id, open, out),
         DescriptionKind::Memfd => memfd::collect(open.subject, id, &open.place, objects, out)?,
         DescriptionKind::Timerfd => timerfd::collect(id, open, duplicate, out)?,
         DescriptionKind::Signalfd => signalfd::collect(id, open, out)?,

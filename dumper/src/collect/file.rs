@@ -3,7 +3,9 @@
 pub(super) mod nameless;
 mod process;
 
+use super::descriptor::Open;
 use super::{Collected, Source, Subject};
+use crate::allow::Allow;
 use crate::error::Error;
 use crate::mounts::{Met, Mount};
 use binfmt::image::Owner;
@@ -57,18 +59,20 @@ pub enum Naming {
 }
 
 /// Completes the description `description` of a file, a directory or a device, and says of which kind it is.
-pub fn collect(
-    subject: &Subject<'_>,
-    description: u32,
-    place: &Place,
-    flags: u32,
-    out: &mut Collected,
-) -> Result<DescriptionKind, Error> {
+pub fn collect(description: u32, open: &Open<'_>, out: &mut Collected) -> Result<DescriptionKind, Error> {
+    let (subject, place) = (open.subject, &open.place);
     let temporary = libc::O_TMPFILE.cast_unsigned();
-    let naming = if flags & temporary == temporary { Naming::Temporary } else { Naming::Ordinary };
-    if let Some(process::Owned { file, process }) = process::identify(subject, place, out) {
-        out.note(OpenFile { description, file, process });
-        return Ok(DescriptionKind::ProcessFile);
+    let naming = if open.flags & temporary == temporary { Naming::Temporary } else { Naming::Ordinary };
+    match process::identify(subject, place, out) {
+        process::Owner::Nobody => {}
+        process::Owner::Tree(file, process) => {
+            out.note(OpenFile { description, file, process });
+            return Ok(DescriptionKind::ProcessFile);
+        }
+        process::Owner::Outsider(path, process) => {
+            let what = format!("{path}, of process {process}, which is not of the tree");
+            return Ok(open.not_saved_but(Allow::Pidfd, &what, "have the program close it", out));
+        }
     }
     let mut file = identify(place, naming, out);
     carry(subject, place, &mut file, out)?;

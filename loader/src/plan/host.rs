@@ -162,6 +162,7 @@ impl Host {
             let lost = self.absent_mounts.get(&identity.mount);
             refusals.extend(file::refusal(identity, purpose, found, lost));
         }
+        refusals.extend(file::process::refusals(image));
         refusals.extend(self.processor_refusal(image));
         refusals.extend(self.vdso_refusal(image));
         refusals.extend(cgroup::refusals(image, options.cgroup));

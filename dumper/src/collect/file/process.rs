@@ -1,34 +1,36 @@
 //! Files of `/proc` that are a process's: of one of the tree, whose id may be another one at a resume, or of one that has
-//! ended, which nobody can open any more.
+//! ended, which nobody can open any more. One of a process outside of the tree is refused: its id may be another's by then.
 
 use super::{DELETED, Place, leads_to, mount_of};
 use crate::collect::{Collected, Subject};
 use binfmt::note::Note;
 use binfmt::note::file::{FileIdentity, Presence};
+use binfmt::wire::Text;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A file of a process.
+/// Whose file it is.
 #[derive(Debug)]
-pub(super) struct Owned {
-    /// Which file.
-    pub file: FileIdentity,
-    /// The id of that process or thread.
-    pub process: u32,
+pub(super) enum Owner {
+    /// No process's: a file as any.
+    Nobody,
+    /// The file, and the id of a process or thread that is of the tree or has ended.
+    Tree(FileIdentity, u32),
+    /// The path, and the id of a process outside of the tree.
+    Outsider(Text, u32),
 }
 
-/// Says whose file it is, if it is one of a process of the tree or of one that has ended. Those of others, and all else in
-/// `/proc`, are files as any.
-pub(super) fn identify(subject: &Subject<'_>, place: &Place, out: &mut Collected) -> Option<Owned> {
+/// Says whose file it is.
+pub(super) fn identify(subject: &Subject<'_>, place: &Place, out: &mut Collected) -> Owner {
     let mount = mount_of(place, out);
     if !mount.is_proc {
-        return None;
+        return Owner::Nobody;
     }
     let label = place.label.strip_suffix(DELETED).unwrap_or(&place.label);
     let named = PathBuf::from(OsStr::from_bytes(label));
-    let (process, thread) = owner(&named, mount.at.as_path())?;
+    let Some((process, thread)) = owner(&named, mount.at.as_path()) else { return Owner::Nobody };
     let is_of_tree = |id: u32| {
         out.notes.iter().any(|note| match note {
             Note::Task(task) => task.pid == id,
@@ -45,15 +47,15 @@ pub(super) fn identify(subject: &Subject<'_>, place: &Place, out: &mut Collected
         let ids = thread.into_iter().chain([process]);
         let process = ids.into_iter().find(|id| !is_of_tree(*id)).unwrap_or(u32::MAX);
         let file = FileIdentity { presence: Presence::Deleted, ..file };
-        return Some(Owned { file, process });
+        return Owner::Tree(file, process);
     }
     if !is_of_tree(process) {
-        return None;
+        return Owner::Outsider(file.path, process);
     }
     if fs::read_link(subject.proc.path("root")).is_ok_and(|root| root != Path::new("/")) {
         out.unsupported(format!("{} is open in a root directory of its own", file.path), "close it before");
     }
-    Some(Owned { file, process })
+    Owner::Tree(file, process)
 }
 
 /// The ids of process and thread in the path of a file of a `/proc` that is mounted at `at`.

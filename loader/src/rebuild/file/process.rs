@@ -1,10 +1,11 @@
 //! Files of processes in `/proc`: of a task of the tree, by the id that it has now, and of a process that has ended.
 
 use super::{OPEN_FLAGS, seek};
-use crate::error::{Error, Result};
-use crate::rebuild::prctl;
+use crate::error::{Error, Refusal, Result};
+use crate::rebuild::{fd_path, prctl};
 use crate::sys;
 use crate::world::World;
+use binfmt::image::Image;
 use binfmt::note::descriptor::Description;
 use binfmt::note::file::{OpenFile, Presence};
 use binfmt::note::task::Task;
@@ -12,11 +13,33 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs, statfs};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// What stands against them: the `/proc` that they are in must be one.
+pub fn refusals(image: &Image) -> Vec<Refusal> {
+    let notes = image.all::<OpenFile>().filter(|note| note.process != 0);
+    let refused = notes.filter_map(|note| {
+        let at = root(note.file.path.as_path());
+        if statfs(&at).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC) {
+            return None;
+        }
+        Some(Refusal {
+            reason: format!("{} is a process's file, and {} is no /proc", note.file.path, at.display()),
+            remedy: format!("mount it: mount -t proc proc {}", at.display()),
+        })
+    });
+    refused.collect()
+}
+
+/// Where the `/proc` of a path is mounted.
+fn root(path: &Path) -> PathBuf {
+    path.iter().take_while(|part| part.to_str().is_none_or(|part| part.parse::<u32>().is_err())).collect()
+}
 
 /// Opens that of a description, when the tasks are there.
 pub fn open_of_task(world: &World<'_>, task: &Task, description: &Description) -> Result<OwnedFd> {
@@ -63,10 +86,23 @@ fn open_of_dead(note: &OpenFile, description: &Description) -> Result<OwnedFd> {
 fn reopen(path: &Path, note: &OpenFile, description: &Description) -> Result<OwnedFd> {
     let flags = description.flags.cast_signed() & OPEN_FLAGS;
     let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
-    let fd = open(path, flags, Mode::empty())
-        .map_err(|error| Error::step(format!("open {}", note.file.path), error))?;
+    let fd =
+        open_checked(path, flags).map_err(|error| Error::step(format!("open {}", note.file.path), error))?;
     seek(&fd, note, description)?;
     Ok(fd)
+}
+
+/// Opens a file of `/proc`; what else may be at that path (a FIFO, a device) is not even opened.
+fn open_checked(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let kept = OFlag::O_CLOEXEC | (flags & (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW));
+    let found = open(path, OFlag::O_PATH | kept, Mode::empty())?;
+    if fstatfs(&found)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Errno::EMEDIUMTYPE);
+    }
+    if flags.contains(OFlag::O_PATH) {
+        return Ok(found);
+    }
+    open(fd_path(&found).as_str(), flags - OFlag::O_NOFOLLOW, Mode::empty())
 }
 
 /// A path with other ids of process and thread, where `now` knows such.
@@ -88,6 +124,20 @@ fn with_ids(path: &Path, now: impl Fn(u32) -> Option<u32>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_of_proc_is_not_opened() {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let fifo = std::env::temp_dir().join(format!("ckpt-no-proc-{}", std::process::id()));
+        nix::unistd::mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let opened = open_checked(&fifo, flags);
+        std::fs::remove_file(&fifo).unwrap();
+        assert_eq!(opened.map(drop), Err(Errno::EMEDIUMTYPE), "it would wait for a writer");
+        let own = PathBuf::from(format!("/proc/{}/status", std::process::id()));
+        assert!(open_checked(&own, flags).is_ok());
+        assert_eq!(root(&own), Path::new("/proc"));
+        assert_eq!(root(Path::new("/mnt/a/12/net/dev")), Path::new("/mnt/a"));
+    }
 
     #[test]
     fn only_the_ids_of_process_and_thread_change() {
