@@ -12,10 +12,10 @@ use crate::Afterwards;
 use crate::collect::inet::Hold;
 use crate::collected::Collected;
 use crate::error::Error;
-use crate::freeze::{Frozen, Tree};
-use crate::sys;
+use crate::freeze::{Frozen, Stopped, Tree};
+use crate::sys::{self, Block, Take};
 use crate::write::Sink;
-use binfmt::address::Pid;
+use binfmt::address::{Pid, Tid};
 use binfmt::hold::LIFETIME;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -48,8 +48,7 @@ pub(crate) fn release(
         Afterwards::Kill => {
             sink.commit()?;
             // Without a descriptor for each nobody is waited for.
-            let dying: Vec<OwnedFd> =
-                tree.members().iter().map_while(|member| sys::pidfd_open(member.pid().0).ok()).collect();
+            let dying: Vec<Dying> = tree.members().iter().map_while(Dying::of).collect();
             part(&tree, collected, Signal::SIGKILL, "killing it")?;
             let stood_still = tree.thaw()?;
             wait_for(&dying);
@@ -58,15 +57,35 @@ pub(crate) fn release(
     }
 }
 
+/// A process that is to be killed.
+struct Dying {
+    process: OwnedFd,
+    threads: Vec<Tid>,
+}
+
+impl Dying {
+    fn of(member: &Frozen) -> Option<Dying> {
+        let process = sys::pidfd_open(member.pid().0).ok()?;
+        Some(Dying { process, threads: member.threads().iter().map(Stopped::tid).collect() })
+    }
+
+    /// Whether all its threads are over. Their ends are ours to take, who trace them, the leader's last.
+    fn is_over(&self) -> bool {
+        for tid in self.threads.iter().rev() {
+            // Another one's has been taken already.
+            let _ = sys::wait(*tid, Take::End, Block::No);
+        }
+        let events = sys::events(self.process.as_fd(), PollFlags::POLLIN);
+        events.is_ok_and(|events| events.contains(PollFlags::POLLIN))
+    }
+}
+
 /// Waits until these processes have given back what they had (ports, locks, terminals), so that a resume finds it free. One
 /// that the kernel cannot end (state D) is left to it.
-fn wait_for(processes: &[OwnedFd]) {
+fn wait_for(processes: &[Dying]) {
     let deadline = Instant::now() + PATIENCE;
-    let is_over = |process: &OwnedFd| {
-        sys::events(process.as_fd(), PollFlags::POLLIN).is_ok_and(|events| events.contains(PollFlags::POLLIN))
-    };
     for process in processes {
-        while !is_over(process) && Instant::now() < deadline {
+        while !process.is_over() && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
     }
