@@ -218,8 +218,10 @@ pub(crate) fn until<T>(folder: &Path, what: &str, mut attempt: impl FnMut() -> O
 pub(crate) fn have_ended(folder: &Path, members: &[u32]) -> Outcome<()> {
     until(folder, "the end", || {
         for pid in members {
-            // Whose parent has ended is our child.
-            let _ = waitpid(Pid::from_raw(pid.cast_signed()), Some(WaitPidFlag::WNOHANG));
+            // Whose parent has ended is our child, and so is one of its group that began after the list was made.
+            for pid in [pid.cast_signed(), -pid.cast_signed()] {
+                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+            }
         }
         let left = members.iter().find(|pid| Path::new(&format!("/proc/{pid}")).exists());
         left.map_or(Ok(()), |pid| Err(Stopped::Failed(format!("process {pid} is still there"))))
