@@ -29,7 +29,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.test_threads.get_or_insert(cores * 2);
+    arguments.test_threads.get_or_insert(cores * 3);
     let cases = find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"))?;
     if arguments.list {
         let trials = cases.into_iter().flat_map(|case| trials(&Arc::new(case), None)).collect();
