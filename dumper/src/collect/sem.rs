@@ -87,13 +87,17 @@ pub(super) fn measure(
             found.extend(ready);
             searches = open;
         }
-        // What somebody else changed in between makes no sense; once more.
-        let again: BTreeSet<u32> = sets
-            .iter()
-            .filter(|set| Set::read(set.line.clone()).is_ok_and(|now| now.values != set.values))
-            .map(|set| set.line.object.id)
-            .collect();
-        for search in found.into_iter().filter(|search| !again.contains(&search.set)) {
+        // What somebody else changed in between makes no sense; once more. So does what was removed, and that is all of it.
+        let (mut again, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for set in &sets {
+            match Set::read(set.line.clone()) {
+                Ok(now) if now.values == set.values => {}
+                Ok(_) => drop(again.insert(set.line.object.id)),
+                Err(_) => drop(gone.insert(set.line.object.id)),
+            }
+        }
+        let makes_sense = |search: &Search| !again.contains(&search.set) && !gone.contains(&search.set);
+        for search in found.into_iter().filter(makes_sense) {
             let pid = tree.members().get(search.task).map_or(0, |frozen| frozen.pid().0.cast_unsigned());
             if search.lowest != 0 {
                 let adjustment = SemaphoreAdjustment { number: search.number, by: search.lowest };
@@ -273,6 +277,7 @@ fn shared(tree: &Tree, undone: &Undone, out: &mut Collected) {
 /// Collects the sets that the tree uses, and what it undoes to them.
 pub fn collect(users: &Users, undone: Undone, out: &mut Collected) {
     let measured: BTreeSet<u32> = undone.keys().map(|(_, set)| *set).collect();
+    let mut kept = BTreeSet::new();
     for line in IpcKind::Semaphores.list() {
         let (id, count) = (line.object.id, sem::count(&line));
         let read = || -> Result<SemaphoreSet, Errno> {
@@ -287,17 +292,22 @@ pub fn collect(users: &Users, undone: Undone, out: &mut Collected) {
             Ok(set) => {
                 let last: Vec<u32> = set.semaphores.iter().map(|semaphore| semaphore.last_pid).collect();
                 if measured.contains(&id) || users.have(IpcKind::Semaphores, id, &last) {
+                    kept.insert(id);
                     out.note(set);
                 }
             }
-            Err(error) if users.have(IpcKind::Semaphores, id, &[]) => out.unsupported(
-                format!("{} {id} cannot be read ({error})", IpcKind::Semaphores.noun()),
-                "dump it as root",
-            ),
+            // It was removed meanwhile.
+            Err(Errno::EINVAL | Errno::EIDRM) => {}
+            Err(error) if measured.contains(&id) || users.have(IpcKind::Semaphores, id, &[]) => out
+                .unsupported(
+                    format!("{} {id} cannot be read ({error})", IpcKind::Semaphores.noun()),
+                    "dump it as root",
+                ),
             Err(_) => {}
         }
     }
-    for ((pid, set), adjustments) in undone {
+    // With one that was removed meanwhile, what is undone to it is gone as well.
+    for ((pid, set), adjustments) in undone.into_iter().filter(|((_, set), _)| kept.contains(set)) {
         out.note(SemaphoreUndo { pid, set, adjustments });
     }
 }
