@@ -71,7 +71,12 @@ pub fn collect(description: u32, open: &Open<'_>, out: &mut Collected) -> Result
         }
         process::Owner::Outsider(path, process) => {
             let what = format!("{path}, of process {process}, which is not of the tree");
-            return Ok(open.not_saved_but(Allow::Pidfd, &what, "have the program close it", out));
+            if !subject.options.allow.contains(&Allow::Pidfd) {
+                // ps(1) and its like have one open for a moment.
+                let advice = "have the program close it; `--allow pidfd` restores it closed";
+                out.passing(format!("{} is {what}", open.name()), advice);
+            }
+            return Ok(DescriptionKind::Closed);
         }
     }
     let mut file = identify(place, naming, out);
